@@ -1,0 +1,336 @@
+"""Jobs: training and evaluation run in child processes, so that one that dies takes nothing with it.
+
+A launcher is one small interface: a serializable description goes in, a stream of events comes out. The
+:class:`ForkServerLauncher` runs jobs on this machine; other launchers can run them elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from modyn.core.errors import ERRORS_BY_NAME, CancelledError, JobFailedError, UnavailableError
+from modyn.core.forkserver import MAX_CONTROL_BYTES
+from modyn.core.framing import DESCRIPTION, DONE, EVENT, FAILED, receive_frame, send_frame
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_SECONDS = 120.0
+"""For the fork server to import its libraries (cold disks are slow)."""
+
+STDERR_TAIL_LINES = 20
+"""How much of a failed job's output stands in the error."""
+
+
+@dataclass(frozen=True)
+class JobDescription:
+    """What to run.
+
+    Attributes:
+        entry: ``module:function``; called as ``function(payload, emit)`` where ``emit(bytes)`` sends an event.
+            It returns nothing; raising a :class:`~modyn.core.errors.ModynError` raises it at the server.
+        payload: input of the function, usually a serialised protobuf message.
+        stderr: file that takes the job's output (appended).
+        what: for messages, such as ``training of trigger 3``.
+    """
+
+    entry: str
+    payload: bytes
+    stderr: Path
+    what: str
+
+
+class Job(ABC):
+    """A running job."""
+
+    @abstractmethod
+    def events(self) -> Iterator[bytes]:
+        """Events until the job ends.
+
+        Raises:
+            ModynError: the one the job raised.
+            JobFailedError: it raised anything else, or was killed; with the last lines of its output.
+            CancelledError: :meth:`cancel` was called.
+        """
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Kills the job; safe at any time and from any thread."""
+
+
+class JobLauncher(ABC):
+    """Starts jobs."""
+
+    @abstractmethod
+    def launch(self, description: JobDescription) -> Job:
+        """Starts a job; returns at once."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Kills all jobs and releases everything."""
+
+
+class ForkServerLauncher(JobLauncher):
+    """Jobs forked from a process that has the given modules imported (see ``modyn.core.forkserver``).
+
+    Construction returns at once; the first :meth:`launch` waits until the fork server is ready. A fork server
+    that died is replaced at the next launch.
+    """
+
+    def __init__(self, preload: Sequence[str]) -> None:
+        self._preload = ",".join(preload)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._server = _ForkServerProcess(self._preload)
+
+    def wait_ready(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
+        """Blocks until jobs start fast."""
+        self._server.wait_ready(timeout_seconds)
+
+    def launch(self, description: JobDescription) -> Job:
+        with self._lock:
+            if self._closed:
+                raise UnavailableError("the server is stopping; no new jobs are started")
+            if not self._server.alive:
+                logger.warning("the fork server died; starting another one")
+                self._server = _ForkServerProcess(self._preload)
+            server = self._server
+        server.wait_ready(START_TIMEOUT_SECONDS)
+        return server.start(description)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+        self._server.close()
+
+
+class _ForkServerProcess:
+    def __init__(self, preload: str) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "modyn.core.forkserver", str(theirs.fileno()), preload],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in a terminal is for the server to handle
+        )
+        theirs.close()
+        self._ready: Future[None] = Future()
+        self._send_lock = threading.Lock()
+        self._jobs: dict[int, _ForkedJob] = {}
+        self._next_id = 0
+        threading.Thread(target=self._listen, name="forkserver", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_ready(self, timeout_seconds: float) -> None:
+        try:
+            self._ready.result(timeout_seconds)
+        except FutureTimeoutError:
+            raise UnavailableError(f"the process that starts jobs was not ready in {timeout_seconds:g} s") from None
+
+    def start(self, description: JobDescription) -> Job:
+        description.stderr.parent.mkdir(parents=True, exist_ok=True)
+        ours, theirs = socket.socketpair()
+        with self._send_lock:
+            self._next_id += 1
+            job = _ForkedJob(description, ours)
+            self._jobs[self._next_id] = job
+            request = {"id": self._next_id, "entry": description.entry, "stderr": str(description.stderr)}
+            try:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
+            except OSError as error:
+                raise UnavailableError(f"the process that starts jobs is gone ({error}); try again") from error
+            finally:
+                theirs.close()
+        job.send_description()
+        return job
+
+    def _listen(self) -> None:
+        try:
+            while message := self._control.recv(MAX_CONTROL_BYTES):
+                self._dispatch(json.loads(message))
+        except OSError:
+            pass
+        if not self._ready.done():
+            self._ready.set_exception(UnavailableError("the process that starts jobs died while starting"))
+        for job in list(self._jobs.values()):
+            job.exited(None)
+
+    def _dispatch(self, message: dict[str, int]) -> None:
+        if "ready" in message:
+            self._ready.set_result(None)
+        elif "pid" in message:
+            self._jobs[message["id"]].started(message["pid"])
+        else:
+            self._jobs.pop(message["id"]).exited(message["status"])
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)  # the fork server kills its children and ends
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._control.close()
+
+
+class _ForkedJob(Job):
+    def __init__(self, description: JobDescription, connection: socket.socket) -> None:
+        self._description = description
+        self._connection = connection
+        self._pid: Future[int] = Future()
+        self._status: Future[int | None] = Future()
+        self._cancelled = False
+        self._lock = threading.Lock()
+
+    def send_description(self) -> None:
+        # A job that dies at once shows in events(), not here.
+        with contextlib.suppress(OSError):
+            send_frame(self._connection, DESCRIPTION, self._description.payload)
+
+    def started(self, pid: int) -> None:
+        self._pid.set_result(pid)
+
+    def exited(self, status: int | None) -> None:
+        """Called by the listener: exit code, minus the signal if killed, None if the fork server is gone."""
+        with self._lock:
+            if not self._status.done():
+                self._status.set_result(status)
+            if not self._pid.done():
+                self._pid.set_result(0)
+
+    def events(self) -> Iterator[bytes]:
+        outcome: tuple[bytes, bytes] | None = None
+        with self._connection:
+            while (frame := receive_frame(self._connection)) is not None:
+                if frame[0] != EVENT:
+                    outcome = frame
+                    break
+                yield frame[1]
+        status = self._status.result()
+        if self._cancelled:
+            raise CancelledError(f"{self._description.what} was cancelled")
+        if outcome is None or outcome[0] != DONE:
+            raise self._error(outcome, status)
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        pid = self._pid.result(timeout=START_TIMEOUT_SECONDS)
+        with self._lock:
+            # Not reaped yet as far as we know; pids are not reused within the fork server's report delay.
+            if not self._status.done() and pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _error(self, outcome: tuple[bytes, bytes] | None, status: int | None) -> Exception:
+        what = self._description.what
+        if outcome is not None and outcome[0] == FAILED:
+            failure = json.loads(outcome[1])
+            known = ERRORS_BY_NAME.get(failure["class"])
+            if known is not None:
+                return known(failure["message"])
+            reason = f"{failure['class']}: {failure['message']}"
+        elif status is not None and status < 0:
+            name = signal.Signals(-status).name
+            hint = "; out of memory, or killed from outside" if -status == signal.SIGKILL else ""
+            reason = f"its process was killed by {name}{hint}"
+        else:
+            reason = "its process ended without a result"
+        return JobFailedError(f"{what} failed: {reason}{self._stderr_tail()}")
+
+    def _stderr_tail(self) -> str:
+        path = self._description.stderr
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except OSError:
+            return ""
+        if not lines:
+            return f" (no output; {path})"
+        tail = "\n".join(f"  {line}" for line in lines[-STDERR_TAIL_LINES:])
+        return f"\nlast lines of its output ({path}):\n{tail}"
+
+
+class Slots:
+    """Device slots: at most ``capacity`` jobs at once, first come first served.
+
+    >>> slots = Slots(1)
+    >>> with slots.ticket() as ticket:
+    ...     ticket.wait()
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._free = capacity
+        self._queue: deque[Ticket] = deque()
+        self._lock = threading.Condition()
+
+    def ticket(self) -> Ticket:
+        """Joins the queue; leave it by closing the ticket."""
+        ticket = Ticket(self)
+        with self._lock:
+            self._queue.append(ticket)
+            self._grant()
+        return ticket
+
+    def _grant(self) -> None:
+        while self._free and self._queue:
+            self._free -= 1
+            self._queue.popleft().granted = True
+        self._lock.notify_all()
+
+    def position(self, ticket: Ticket) -> int:
+        """How many are before this ticket in the queue; 0 once it is granted."""
+        with self._lock:
+            return 0 if ticket.granted else self._queue.index(ticket) + 1
+
+    def wait(self, ticket: Ticket, timeout_seconds: float | None) -> bool:
+        with self._lock:
+            return self._lock.wait_for(lambda: ticket.granted, timeout_seconds)
+
+    def leave(self, ticket: Ticket) -> None:
+        with self._lock:
+            if ticket.granted:
+                ticket.granted = False
+                self._free += 1
+                self._grant()
+            elif ticket in self._queue:
+                self._queue.remove(ticket)
+
+
+class Ticket:
+    """A place in the queue for a device slot; a context manager that gives it back."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self.granted = False
+
+    @property
+    def position(self) -> int:
+        return self._slots.position(self)
+
+    def wait(self, timeout_seconds: float | None = None) -> bool:
+        """Waits for the slot; False if the timeout came first."""
+        return self._slots.wait(self, timeout_seconds)
+
+    def __enter__(self) -> Ticket:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._slots.leave(self)

@@ -1,0 +1,94 @@
+"""Selection policies: which samples to train on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modyn.core.keysets import KeySet
+from modyn.core.registry import Plugin, Registry
+
+
+@dataclass(frozen=True)
+class TriggerData:
+    """The new data of one trigger, in the order in which the pipeline saw it."""
+
+    trigger_index: int
+    keys: KeySet
+
+
+class SampleColumns(Protocol):
+    """Access to per-sample columns of the dataset."""
+
+    def labels(self, keys: KeySet) -> pa.Array:
+        """Labels in key-set order, [n], null where missing."""
+
+    def timestamps(self, keys: KeySet) -> npt.NDArray[np.int64]:
+        """Event times in key-set order, int64 [n], Unix seconds."""
+
+
+@dataclass(frozen=True)
+class SelectionInput:
+    """What a policy may look at.
+
+    Attributes:
+        history: new data of all triggers so far, oldest first; the last entry is the current trigger. Unlabelled
+            and superseded samples are already left out.
+        columns: labels and timestamps of any of these keys.
+        seed: of the pipeline; draw only through ``modyn.core.randomness.generator(seed, purpose, trigger_index)``.
+    """
+
+    history: Sequence[TriggerData]
+    columns: SampleColumns
+    seed: int
+
+    @property
+    def trigger_index(self) -> int:
+        return self.history[-1].trigger_index
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A training set: keys and, unless all are 1, weights (float32 [n])."""
+
+    keys: KeySet
+    weights: npt.NDArray[np.float32] | None = None
+
+
+class SelectionPolicy(Plugin, ABC):
+    """A selection policy: a pure function of what it is given."""
+
+    @abstractmethod
+    def select(self, data: SelectionInput) -> Selection:
+        """The training set of the current trigger. No key twice unless the policy draws with replacement."""
+
+
+class PresamplingStrategy(Plugin, ABC):
+    """First stage of a ``CoresetStrategy``: narrows the data at the selector, without a model."""
+
+    @abstractmethod
+    def select(self, data: SelectionInput, candidates: KeySet, target: int) -> Selection:
+        """``target`` of the candidates (all of them if there are fewer)."""
+
+
+SELECTION_POLICIES: Registry[SelectionPolicy] = Registry(
+    "selection policy",
+    key="name",
+    package="modyn.selector.policies",
+    group="modyn.selection_policies",
+    planned=("FreshnessSamplingStrategy",),
+)
+
+PRESAMPLING_STRATEGIES: Registry[PresamplingStrategy] = Registry(
+    "presampling strategy",
+    key="strategy",
+    package="modyn.selector.presampling",
+    group="modyn.presampling_strategies",
+    planned=("LabelBalanced", "TriggerBalanced", "RandomNoReplacement"),
+)

@@ -1,0 +1,217 @@
+"""Plug-ins: a plug-in is its configuration, a frozen pydantic class whose fields are its YAML keys.
+
+Adding one is one new file and one import line in its package. Third parties add theirs through Python entry
+points of the registry's group. Schema, error texts, the reference pages and the contract tests follow from here.
+
+    triggers = Registry(Trigger, kind="trigger", key="id", package="modyn.supervisor.triggers", …)
+
+    @triggers.register("DataAmountTrigger")
+    class DataAmountTrigger(Trigger):
+        \"\"\"Fire every ``num_samples`` new samples.\"\"\"
+        num_samples: PositiveInt
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+)
+from pydantic_core import PydanticCustomError, core_schema
+
+from modyn.core.errors import InvalidInputError
+
+NESTED_ERROR = "modyn_nested"
+"""Error type that carries the errors of a plug-in's own fields; the configuration reader unfolds it."""
+
+PLANNED_ERROR = "modyn_planned"
+"""Error type for a documented plug-in that this release does not have yet."""
+
+
+class Plugin(BaseModel):
+    """Base of all plug-ins: immutable, no unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plugin_name: ClassVar[str] = ""
+    """The name it is registered under; set by :meth:`Registry.register`."""
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """Published YAML keys that were renamed: old name -> new name."""
+
+    ignored_keys: ClassVar[Mapping[str, str]] = {}
+    """Published YAML keys that no longer do anything: name -> why. Accepted with one notice each."""
+
+
+P = TypeVar("P", bound=Plugin)
+
+
+class Registry(Generic[P]):
+    """Named plug-ins of one kind.
+
+    Args:
+        kind: what a plug-in is called in messages, such as ``trigger``.
+        key: the YAML key that holds its name, such as ``id``.
+        package: imported on first use; importing it registers the built-in plug-ins.
+        group: entry-point group of third-party plug-ins.
+        planned: names of the published system that a later release will have.
+    """
+
+    def __init__(self, kind: str, *, key: str, package: str, group: str, planned: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.key = key
+        self.package = package
+        self.group = group
+        self.planned = planned
+        self._classes: dict[str, type[P]] = {}
+        self._loaded = False
+
+    def register(self, name: str) -> Callable[[type[P]], type[P]]:
+        """Class decorator that makes a plug-in known under a name."""
+
+        def add(cls: type[P]) -> type[P]:
+            if self._classes.get(name, cls).__qualname__ != cls.__qualname__:
+                raise ValueError(f"two {self.kind}s are named {name!r}")
+            cls.plugin_name = name
+            self._classes[name] = cls
+            return cls
+
+        return add
+
+    def names(self) -> list[str]:
+        """All available names, sorted."""
+        self._load()
+        return sorted(self._classes)
+
+    def get(self, name: str) -> type[P]:
+        """The class registered under a name.
+
+        Raises:
+            InvalidInputError: there is none.
+        """
+        self._load()
+        if name not in self._classes:
+            raise InvalidInputError(self._unknown(name))
+        return self._classes[name]
+
+    def parse(self, tree: Mapping[str, Any], context: Any = None) -> P:
+        """A plug-in from its YAML mapping.
+
+        Raises:
+            pydantic.ValidationError: a key or value is wrong.
+            InvalidInputError: the name is missing or unknown.
+        """
+        name = tree.get(self.key)
+        if not isinstance(name, str):
+            raise InvalidInputError(f"{self.kind}: key {self.key!r} is missing; expected one of {self._choices()}")
+        fields = {key: value for key, value in tree.items() if key != self.key}
+        return self.get(name).model_validate(fields, context=context)
+
+    def dump(self, plugin: P) -> dict[str, Any]:
+        """The YAML mapping of a plug-in, every default filled in."""
+        return {self.key: plugin.plugin_name, **plugin.model_dump(mode="json")}
+
+    def field(self) -> RegistryField[P]:
+        """Annotation for a pydantic field that holds a plug-in: ``trigger: Annotated[Trigger, TRIGGERS.field()]``."""
+        return RegistryField(self)
+
+    def _load(self) -> None:
+        if self._loaded:
+            return
+        self._loaded = True
+        importlib.import_module(self.package)
+        for entry in entry_points(group=self.group):
+            entry.load()
+
+    def _choices(self) -> str:
+        return ", ".join(self.names())
+
+    def _unknown(self, name: object) -> str:
+        close = difflib.get_close_matches(str(name), self.names(), n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        return f"no {self.kind} is named {name!r}{hint}; expected one of {self._choices()}"
+
+
+class RegistryField(Generic[P]):
+    """Tells pydantic how to read, write and describe a plug-in by name."""
+
+    def __init__(self, registry: Registry[P]) -> None:
+        self.registry = registry
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        registry = self.registry
+
+        def validate(value: Any, info: ValidationInfo) -> Any:
+            if isinstance(value, Plugin):
+                return value
+            return self._from_tree(value, info.context)
+
+        def serialize(plugin: Any, _next: SerializerFunctionWrapHandler) -> Any:
+            return registry.dump(plugin)
+
+        return core_schema.with_info_plain_validator_function(
+            validate,
+            serialization=core_schema.wrap_serializer_function_ser_schema(serialize, schema=core_schema.any_schema()),
+        )
+
+    def _from_tree(self, value: Any, context: Any) -> P:
+        registry = self.registry
+        if not isinstance(value, Mapping):
+            raise PydanticCustomError(
+                "modyn_plugin", "expected a mapping with the key '{key}'", {"key": registry.key}
+            )
+        name = value.get(registry.key)
+        if name in registry.planned:
+            raise PydanticCustomError(
+                PLANNED_ERROR,
+                "{kind} '{name}' is not in this release yet",
+                {"kind": registry.kind, "name": name, "key": registry.key},
+            )
+        try:
+            return registry.parse(value, context)
+        except InvalidInputError as error:
+            raise PydanticCustomError(
+                "modyn_plugin", "{message}", {"message": error.message, "key": registry.key}
+            ) from error
+        except ValidationError as error:
+            raise PydanticCustomError(
+                NESTED_ERROR,
+                "{message}",
+                {
+                    "message": str(error),
+                    "errors": error.errors(include_url=False),
+                    "plugin": registry.get(str(name)),
+                },
+            ) from error
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        choices = []
+        for name in self.registry.names():
+            body = dict(self.registry.get(name).model_json_schema())
+            properties = {self.registry.key: {"const": name}, **body.get("properties", {})}
+            required = [self.registry.key, *body.get("required", [])]
+            choices.append({**body, "title": name, "properties": properties, "required": required})
+        choices.extend(
+            {
+                "title": name,
+                "description": "Not in this release yet.",
+                "type": "object",
+                "properties": {self.registry.key: {"const": name}},
+                "required": [self.registry.key],
+            }
+            for name in self.registry.planned
+        )
+        return {"oneOf": choices}

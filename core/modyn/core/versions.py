@@ -1,0 +1,33 @@
+"""Versions of every contract another program, file or person relies on."""
+
+from __future__ import annotations
+
+PIPELINE_SCHEMA_VERSION = 1
+"""Of the pipeline YAML (``schema_version`` key, optional)."""
+
+PROTOCOL_VERSION = 1
+"""Of the rpcs; also the ``v1`` of the proto package ``modyn.v1``."""
+
+REPORT_SCHEMA_VERSION = 1
+"""Of ``report.json``."""
+
+SEGMENT_FORMAT_VERSION = 1
+"""Of segment files on disk."""
+
+TRAINING_SET_FORMAT_VERSION = 1
+"""Of training-set files on disk."""
+
+OUTCOME_FORMAT_VERSION = 1
+"""Of outcome files on disk."""
+
+# The catalog's version is kept by Alembic, one history per service.
+
+
+def package_version() -> str:
+    """Version of the installed ``modyn`` distribution."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("modyn")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"
