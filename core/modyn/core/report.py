@@ -97,6 +97,7 @@ class CompositeScore(_Part):
     windows_scored: int
     windows_empty: int
     windows_without_model: int
+    windows_undefined: int = Field(description="With samples and a model, but the metric has no value or is unknown.")
     baselines: dict[str, float | None] = Field(
         description="Mean of no-model predictions over the windows that the currently active score counts."
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +34,10 @@ class Outcomes:
 class Metric(Plugin, ABC):
     """A score of outcomes; never sees the model."""
 
-    needs_scores: ClassVar[bool] = False
-    """Whether predicted classes are not enough."""
+    @property
+    def needs_scores(self) -> bool:
+        """Whether predicted classes are not enough."""
+        return False
 
     @property
     @abstractmethod

@@ -18,6 +18,10 @@ Inputs = npt.NDArray[np.generic] | dict[str, npt.NDArray[np.generic]]
 class Parser(Plugin, ABC):
     """Turns whole batches of payload columns into arrays; imports no torch."""
 
+    def reads(self) -> tuple[str, ...]:
+        """Names of the payload columns it needs; empty: all."""
+        return ()
+
     @abstractmethod
     def parse(self, columns: Mapping[str, pa.Array]) -> Inputs:
         """Model inputs of one batch.

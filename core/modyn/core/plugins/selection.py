@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from modyn.core.keysets import KeySet
 from modyn.core.registry import Plugin, Registry
@@ -72,9 +73,27 @@ class SelectionPolicy(Plugin, ABC):
 class PresamplingStrategy(Plugin, ABC):
     """First stage of a ``CoresetStrategy``: narrows the data at the selector, without a model."""
 
+    ratio: PositiveInt = Field(description="Share to keep, in parts of ratio_max.")
+    ratio_max: PositiveInt = Field(100, validate_default=True, description="What ratio is a part of; 100: per cent.")
+
+    @field_validator("ratio_max")
+    @classmethod
+    def _check_ratio(cls, ratio_max: int, info: ValidationInfo) -> int:
+        if info.data.get("ratio", 0) > ratio_max:
+            raise ValueError(f"expected at least the ratio ({info.data['ratio']})")
+        return ratio_max
+
+    def target_size(self, num_candidates: int) -> int:
+        """How many of the candidates to keep: ``ratio/ratio_max`` of them, rounded down, at least one if any."""
+        return min(num_candidates, max(1, num_candidates * self.ratio // self.ratio_max))
+
     @abstractmethod
     def select(self, data: SelectionInput, candidates: KeySet, target: int) -> Selection:
         """``target`` of the candidates (all of them if there are fewer)."""
+
+
+class DownsamplingStrategy(Plugin):
+    """Second stage of a ``CoresetStrategy``: narrows the training set in the training job, with the model."""
 
 
 SELECTION_POLICIES: Registry[SelectionPolicy] = Registry(
@@ -91,4 +110,22 @@ PRESAMPLING_STRATEGIES: Registry[PresamplingStrategy] = Registry(
     package="modyn.selector.presampling",
     group="modyn.presampling_strategies",
     planned=("LabelBalanced", "TriggerBalanced", "RandomNoReplacement"),
+)
+
+DOWNSAMPLING_STRATEGIES: Registry[DownsamplingStrategy] = Registry(
+    "downsampling strategy",
+    key="strategy",
+    package="modyn.selector.downsampling",
+    group="modyn.downsampling_strategies",
+    planned=(
+        "Craig",
+        "GradMatch",
+        "GradNorm",
+        "KcenterGreedy",
+        "Loss",
+        "RHOLoss",
+        "RS2",
+        "Submodular",
+        "Uncertainty",
+    ),
 )

@@ -40,10 +40,12 @@ class Firing:
     Attributes:
         position: how many of the given arrivals belong to this trigger, 0 <= position <= n. The first
             ``position`` samples, with all that came since the last trigger, are its new data.
+        timestamp: data time at which it fired, Unix seconds.
         reason: one line for people.
     """
 
     position: int
+    timestamp: int
     reason: str
 
 

@@ -1,0 +1,258 @@
+"""The journal: the one class that speaks to the supervisor's tables. A method is a named query."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from modyn.core.catalog import Catalog
+from modyn.core.errors import NotFoundError
+from modyn.core.plugins.evaluation import Window
+from modyn.supervisor.tables import FAILURES, PIPELINES, SCORES, TRIGGERS, WINDOWS
+
+STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
+COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
+UNFINISHED = (STARTING, RUNNING, STOPPING)
+
+
+@dataclass(frozen=True)
+class PipelineRow:
+    """A pipeline as journaled; see ``tables.PIPELINES``."""
+
+    id: int
+    name: str
+    dataset: str
+    status: str
+    live: bool
+    resolved_yaml: str
+    replay_order: str
+    created_at: float
+    notices: list[str]
+    start_time: int | None = None
+    stop_time: int | None = None
+    start_key: int | None = None
+    end_key: int | None = None
+    maximum_triggers: int | None = None
+    ended_at: float | None = None
+    error: str | None = None
+    input_error: bool | None = None
+    samples_seen: int = 0
+    first_timestamp: int | None = None
+    last_timestamp: int | None = None
+    cursor: int | None = None
+    trigger_state: dict[str, Any] | None = None
+    ingest_seconds: float = 0.0
+    trigger_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TriggerRow:
+    """A finished trigger; see ``tables.TRIGGERS``."""
+
+    trigger_index: int
+    timestamp: int
+    reason: str
+    new_samples: int
+    samples: int = 0
+    unlabelled: int = 0
+    first_timestamp: int | None = None
+    last_timestamp: int | None = None
+    training_set: str | None = None
+    model: str | None = None
+    input_digest: str | None = None
+    samples_trained: int = 0
+    batches: int = 0
+    final_loss: float | None = None
+    reused: bool = False
+    first_batch_ms: float | None = None
+    select_seconds: float = 0.0
+    start_seconds: float = 0.0
+    train_seconds: float = 0.0
+    store_seconds: float = 0.0
+    evaluate_seconds: float = 0.0
+    total_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class WindowRow:
+    """A window of a handler on a dataset, and how many samples it has."""
+
+    handler: str
+    dataset: str
+    window: Window
+    samples: int
+    unlabelled: int
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One metric of one subject (``trigger:<index>`` or ``baseline:<name>``) on one window."""
+
+    handler: str
+    dataset: str
+    window: Window
+    subject: str
+    metric: str
+    value: float | None
+
+
+def trigger_subject(index: int) -> str:
+    return f"trigger:{index}"
+
+
+def baseline_subject(name: str) -> str:
+    return f"baseline:{name}"
+
+
+class Journal:
+    """Pipelines, triggers and scores in the catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        catalog.migrate("supervisor", Path(__file__).parent / "migrations" / "versions")
+
+    # ------------------------------------------------------------------------------------------ pipelines
+
+    def create_pipeline(self, row: PipelineRow) -> PipelineRow:
+        """Inserts a pipeline; answers it with its id."""
+        fields = {key: value for key, value in asdict(row).items() if key != "id"}
+        with self._catalog.write() as connection:
+            result = connection.execute(PIPELINES.insert().values(**fields).returning(PIPELINES.c.id))
+            return replace(row, id=result.scalar_one())
+
+    def update_pipeline(self, pipeline_id: int, **fields: Any) -> None:
+        with self._catalog.write() as connection:
+            connection.execute(PIPELINES.update().where(PIPELINES.c.id == pipeline_id).values(**fields))
+
+    def pipeline(self, pipeline_id: int) -> PipelineRow:
+        """
+        Raises:
+            NotFoundError: there is no such pipeline.
+        """
+        with self._catalog.read() as connection:
+            row = connection.execute(sa.select(PIPELINES).where(PIPELINES.c.id == pipeline_id)).mappings().first()
+        if row is None:
+            raise NotFoundError(f"no pipeline has the id {pipeline_id}; `modyn-client list` shows all")
+        return PipelineRow(**row)
+
+    def pipelines(self) -> list[PipelineRow]:
+        """All pipelines, oldest first."""
+        with self._catalog.read() as connection:
+            rows = connection.execute(sa.select(PIPELINES).order_by(PIPELINES.c.id)).mappings().all()
+        return [PipelineRow(**row) for row in rows]
+
+    def interrupt_unfinished(self) -> None:
+        """Marks pipelines whose server died; only their server writes them, and that is us now."""
+        with self._catalog.write() as connection:
+            connection.execute(
+                PIPELINES.update()
+                .where(PIPELINES.c.status.in_(UNFINISHED))
+                .values(
+                    status=INTERRUPTED,
+                    ended_at=time.time(),
+                    error="the server ended while the pipeline ran; run it again, finished trainings are reused",
+                    input_error=False,
+                )
+            )
+
+    # ------------------------------------------------------------------------------------------- triggers
+
+    def add_trigger(
+        self, pipeline_id: int, row: TriggerRow, *, cursor: int | None, trigger_state: dict[str, Any]
+    ) -> None:
+        """A trigger is done: its row, the loop's position and the policy's memory, all or none."""
+        with self._catalog.write() as connection:
+            connection.execute(TRIGGERS.insert().values(pipeline_id=pipeline_id, **asdict(row)))
+            connection.execute(
+                PIPELINES.update()
+                .where(PIPELINES.c.id == pipeline_id)
+                .values(cursor=cursor, trigger_state=trigger_state)
+            )
+
+    def triggers(self, pipeline_id: int) -> list[TriggerRow]:
+        query = sa.select(TRIGGERS).where(TRIGGERS.c.pipeline_id == pipeline_id).order_by(TRIGGERS.c.trigger_index)
+        with self._catalog.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [TriggerRow(**{key: value for key, value in row.items() if key != "pipeline_id"}) for row in rows]
+
+    def trigger_counts(self) -> dict[int, int]:
+        """Number of triggers by pipeline."""
+        query = sa.select(TRIGGERS.c.pipeline_id, sa.func.count()).group_by(TRIGGERS.c.pipeline_id)
+        with self._catalog.read() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    # ------------------------------------------------------------------------------------------ evaluations
+
+    def add_scores(self, pipeline_id: int, windows: Sequence[WindowRow], scores: Sequence[ScoreRow]) -> None:
+        """Adds what an evaluation said; windows and scores known already are replaced."""
+        window_rows = [
+            {**_window_key(pipeline_id, row), "samples": row.samples, "unlabelled": row.unlabelled} for row in windows
+        ]
+        score_rows = [
+            {**_window_key(pipeline_id, row), "subject": row.subject, "metric": row.metric, "value": row.value}
+            for row in scores
+        ]
+        with self._catalog.write() as connection:
+            _replace(connection, WINDOWS, window_rows)
+            _replace(connection, SCORES, score_rows)
+
+    def add_failure(self, pipeline_id: int, message: str) -> None:
+        with self._catalog.write() as connection:
+            connection.execute(FAILURES.insert().values(pipeline_id=pipeline_id, message=message))
+
+    def failures(self, pipeline_id: int) -> list[str]:
+        query = sa.select(FAILURES.c.message).where(FAILURES.c.pipeline_id == pipeline_id).order_by(FAILURES.c.id)
+        with self._catalog.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def windows(self, pipeline_id: int) -> list[WindowRow]:
+        """All windows, by handler, dataset and time."""
+        query = (
+            sa.select(WINDOWS)
+            .where(WINDOWS.c.pipeline_id == pipeline_id)
+            .order_by(WINDOWS.c.handler, WINDOWS.c.dataset, WINDOWS.c.anchor, WINDOWS.c.start_time, WINDOWS.c.end_time)
+        )
+        with self._catalog.read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            WindowRow(r.handler, r.dataset, Window(r.start_time, r.end_time, r.anchor), r.samples, r.unlabelled)
+            for r in rows
+        ]
+
+    def scores(self, pipeline_id: int) -> list[ScoreRow]:
+        query = sa.select(SCORES).where(SCORES.c.pipeline_id == pipeline_id)
+        with self._catalog.read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            ScoreRow(r.handler, r.dataset, Window(r.start_time, r.end_time, r.anchor), r.subject, r.metric, r.value)
+            for r in rows
+        ]
+
+
+def _window_key(pipeline_id: int, row: WindowRow | ScoreRow) -> dict[str, Any]:
+    return {
+        "pipeline_id": pipeline_id,
+        "handler": row.handler,
+        "dataset": row.dataset,
+        "start_time": row.window.start,
+        "end_time": row.window.end,
+        "anchor": row.window.anchor,
+    }
+
+
+def _replace(connection: sa.Connection, table: sa.Table, rows: Iterable[dict[str, Any]]) -> None:
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    rows = list(rows)
+    if not rows:
+        return
+    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
+    keys = [column.name for column in table.primary_key]
+    changes = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)

@@ -1,0 +1,97 @@
+"""How a pipeline is run, as asked for at submission."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from modyn.core.errors import InvalidInputError, NotAllowedError
+from modyn.proto import supervisor_pb2 as pb
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Replay of a stretch of the dataset, or live.
+
+    Attributes:
+        start, stop: event time [start, stop) of a replay; arrival time with ``order="arrival"``.
+        start_key, end_key: keys [start_key, end_key); a live run starts at ``start_key``.
+        code_root: folder that user code may be imported from.
+        base_path: folder that relative source paths refer to.
+    """
+
+    live: bool = False
+    order: Literal["event", "arrival"] = "event"
+    start: int | None = None
+    stop: int | None = None
+    start_key: int | None = None
+    end_key: int | None = None
+    maximum_triggers: int | None = None
+    reuse: bool = True
+    code_root: str | None = None
+    base_path: str | None = None
+
+    @staticmethod
+    def from_request(request: pb.SubmitPipelineRequest, *, allow_user_code: bool) -> RunOptions:
+        """Checked options.
+
+        Raises:
+            InvalidInputError: a value is out of range.
+            NotAllowedError: a code root or base path on a server that does not accept user code.
+        """
+        root = request.code.root if request.code.HasField("root") else None
+        base = request.base_path if request.HasField("base_path") else None
+        if (root or base) and not allow_user_code:
+            raise NotAllowedError(
+                "this server does not accept code or relative paths from clients; install the code there as a package, "
+                "write absolute paths, or start it with `modyn serve --allow-user-code`"
+            )
+        maximum = request.maximum_triggers if request.HasField("maximum_triggers") else None
+        if maximum is not None and maximum < 1:
+            raise InvalidInputError(f"--maximum-triggers {maximum}: expected at least 1")
+        common: dict[str, object] = {
+            "maximum_triggers": maximum,
+            "reuse": request.reuse,
+            "code_root": root,
+            "base_path": base,
+        }
+        if request.WhichOneof("mode") == "live":
+            start_key = request.live.start_key if request.live.HasField("start_key") else None
+            _check_keys(start_key, None)
+            # What has arrived is seen in key order.
+            return RunOptions(live=True, order="arrival", start_key=start_key, **common)  # type: ignore[arg-type]
+        return _replay_options(request.replay, common)
+
+    def resolve(self, path: str, key: str) -> str:
+        """The absolute form of a path in the pipeline."""
+        if Path(path).is_absolute():
+            return path
+        if self.base_path is None:
+            raise InvalidInputError(f"{key}: path {path!r} is relative; a server needs an absolute path")
+        return str(Path(self.base_path) / path)
+
+
+def _replay_options(replay: pb.Replay, common: dict[str, object]) -> RunOptions:
+    start = replay.start if replay.HasField("start") else None
+    stop = replay.stop if replay.HasField("stop") else None
+    if start is not None and stop is not None and stop <= start:
+        raise InvalidInputError(f"--stop-replay-at {stop} must be later than --start-replay-at {start}")
+    start_key = replay.start_key if replay.HasField("start_key") else None
+    end_key = replay.end_key if replay.HasField("end_key") else None
+    _check_keys(start_key, end_key)
+    return RunOptions(
+        order="arrival" if replay.order == pb.Replay.ARRIVAL else "event",
+        start=start,
+        stop=stop,
+        start_key=start_key,
+        end_key=end_key,
+        **common,  # type: ignore[arg-type]
+    )
+
+
+def _check_keys(start_key: int | None, end_key: int | None) -> None:
+    if start_key is not None and start_key < 0:
+        raise InvalidInputError(f"--start-key {start_key}: expected 0 or more")
+    if end_key is not None and end_key <= (start_key or 0):
+        raise InvalidInputError(f"--end-key {end_key} must be larger than the start key {start_key or 0}")

@@ -1,0 +1,219 @@
+"""One pipeline from start to end, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from modyn.core.errors import CancelledError, ModynError
+from modyn.core.keysets import KeySet
+from modyn.core.plugins.triggers import Firing
+from modyn.proto import supervisor_pb2 as pb
+from modyn.supervisor import journal as status_of
+from modyn.supervisor.arrivals import ArrivalSource, LiveSource, ReplaySource
+from modyn.supervisor.context import RunContext
+from modyn.supervisor.datasets import Datasets
+from modyn.supervisor.evaluation import Evaluations
+from modyn.supervisor.journal import PipelineRow, TriggerRow
+from modyn.supervisor.loop import TriggerLoop
+from modyn.supervisor.training import Trainings
+
+logger = logging.getLogger(__name__)
+
+
+class PipelineRun:
+    """A running pipeline.
+
+    Args:
+        row: as just journaled.
+        describe: builds the status message of a row, for watchers.
+    """
+
+    def __init__(self, row: PipelineRow, run: RunContext, describe: Callable[[PipelineRow, int], pb.Pipeline]) -> None:
+        self._row = row
+        self._row_lock = threading.Lock()
+        self._context = run
+        self._describe = describe
+        self._stop = run.stop
+        self.events = run.events
+        self._triggers: list[TriggerRow] = []
+        self._source: ArrivalSource | None = None
+        self._cut_short = False
+        self._trainings = Trainings(run)
+        self._evaluations = Evaluations(run)
+        self._loop = TriggerLoop(run.config.trigger, self._on_firing, self._on_done, run.options.maximum_triggers)
+        self._thread = threading.Thread(target=self._run, name=f"pipeline-{row.id}", daemon=True)
+
+    def start(self) -> None:
+        self._announce()
+        for notice in self._row.notices:
+            self.events.add(notice=notice)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """No more data and trainings; after-pipeline evaluation still runs. Returns at once."""
+        with self._row_lock:
+            running = self._row.status in (status_of.STARTING, status_of.RUNNING)
+            if running:
+                self._context.journal.update_pipeline(self._row.id, status=status_of.STOPPING)
+                self._row = replace(self._row, status=status_of.STOPPING)
+        if running:
+            self._announce()
+        self._stop.stop()
+        if self._source is not None:
+            self._source.stop()
+
+    def kill(self) -> None:
+        """Ends everything now; the pipeline counts as interrupted."""
+        self._stop.kill()
+        if self._source is not None:
+            self._source.stop()
+
+    def wait(self, timeout_seconds: float | None = None) -> None:
+        self._thread.join(timeout_seconds)
+
+    @property
+    def finished(self) -> bool:
+        return not self._thread.is_alive()
+
+    def current(self) -> tuple[PipelineRow, int]:
+        """The pipeline as it is now, and its number of triggers."""
+        return replace(self._row, samples_seen=self._loop.progress.samples_seen), len(self._triggers)
+
+    # -------------------------------------------------------------------------------------------- the thread
+
+    def _run(self) -> None:
+        outcome: dict[str, Any]
+        try:
+            self._work()
+            outcome = {"status": status_of.STOPPED if self._cut_short else status_of.COMPLETED}
+        except ModynError as error:
+            if isinstance(error, CancelledError) and self._stop.stopped:
+                outcome = {"status": status_of.STOPPED}
+            else:
+                outcome = {"status": status_of.FAILED, "error": error.message, "input_error": error.exit_status == 2}
+        except Exception as error:
+            logger.exception("pipeline %s failed", self._row.id)
+            message = f"internal error in the pipeline: {type(error).__name__}: {error}"
+            outcome = {"status": status_of.FAILED, "error": message, "input_error": False}
+        if self._stop.killed:
+            outcome = {
+                "status": status_of.INTERRUPTED,
+                "error": "the server ended while the pipeline ran; run it again, finished trainings are reused",
+                "input_error": False,
+            }
+        self._finish(outcome)
+
+    def _work(self) -> None:
+        config, options = self._context.config, self._context.options
+        datasets = Datasets(self._context)
+        end_key = datasets.ensure(config.data, "data")
+        run_end_key = None if options.live else end_key
+        if options.end_key is not None:
+            run_end_key = min(end_key, options.end_key)
+        source, total = self._open_source(datasets, end_key, run_end_key)
+        self._evaluations.prepare(datasets, run_end_key)
+        self._update(ingest_seconds=datasets.ingest_seconds, end_key=run_end_key)
+        if not self._stop.stopped:
+            self._update(status=status_of.RUNNING)
+        try:
+            self._consume(source, total)
+        except CancelledError:
+            if not self._stop.stopped or self._stop.killed:
+                raise
+        self._cut_short = self._stop.stopped
+        self._save_progress()
+        self._evaluations.after_pipeline(self._triggers)
+
+    def _open_source(
+        self, datasets: Datasets, end_key: int, run_end_key: int | None
+    ) -> tuple[ArrivalSource, int | None]:
+        """Where arrivals come from, and how many there will be in a replay."""
+        dataset, options = self._context.config.data.dataset_id, self._context.options
+        storage = self._context.peers.storage
+        total: int | None = None
+        source: ArrivalSource
+        if run_end_key is None:
+            start_key = end_key if options.start_key is None else options.start_key
+            self._update(start_key=start_key)
+            source = LiveSource(storage, dataset, start_key)
+        else:
+            total = datasets.count_replayed(dataset, run_end_key)
+            source = ReplaySource(storage, dataset, options, run_end_key)
+        self._source = source
+        if self._stop.stopped:  # a stop that came before there was a source
+            source.stop()
+        return source, total
+
+    def _consume(self, source: ArrivalSource, total: int | None) -> None:
+        for arrivals in source:
+            self._loop.feed(arrivals)
+            progress = self._loop.progress
+            self.events.add(
+                progress=True,
+                data=pb.DataStatus(
+                    samples_seen=progress.samples_seen, samples_total=total, data_clock=progress.data_clock
+                ),
+            )
+            if self._loop.exhausted:
+                source.stop()
+                return
+
+    def _on_firing(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
+        started = time.perf_counter()
+        row = self._trainings.run(firing, new_data, row)
+        evaluate_seconds = 0.0
+        if row.model is not None:
+            evaluate_seconds = self._evaluations.after_training([*self._triggers, row], firing.timestamp)
+        return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
+
+    def _on_done(self, row: TriggerRow, cursor: int | None, state: dict[str, Any]) -> None:
+        self._context.journal.add_trigger(self._row.id, row, cursor=cursor, trigger_state=state)
+        self._triggers.append(row)
+        self.events.add(
+            trigger=pb.TriggerStatus(
+                index=row.trigger_index,
+                timestamp=row.timestamp,
+                reason=row.reason,
+                num_new=row.new_samples,
+                num_selected=row.samples,
+                done=True,
+            )
+        )
+
+    # -------------------------------------------------------------------------------------------- bookkeeping
+
+    def _save_progress(self) -> None:
+        progress = self._loop.progress
+        self._update(
+            samples_seen=progress.samples_seen,
+            first_timestamp=progress.first_timestamp,
+            last_timestamp=progress.data_clock,
+            trigger_seconds=progress.trigger_seconds,
+            # The stretch that a live run saw, for a replay of it.
+            **({"end_key": progress.cursor} if self._context.options.live else {}),
+        )
+
+    def _finish(self, outcome: dict[str, Any]) -> None:
+        try:
+            self._save_progress()
+            self._update(ended_at=time.time(), evaluate_seconds=self._evaluations.compute_seconds, **outcome)
+        except ModynError as error:  # the catalog went away: tell the watchers what we know
+            logger.error("the end of pipeline %s could not be journaled: %s", self._row.id, error.message)
+            self._row = replace(self._row, ended_at=time.time(), **{"error": error.message, **outcome})
+            self._announce()
+        self.events.close()
+
+    def _update(self, **fields: Any) -> None:
+        with self._row_lock:
+            self._context.journal.update_pipeline(self._row.id, **fields)
+            self._row = replace(self._row, **fields)
+        if "status" in fields:
+            self._announce()
+
+    def _announce(self) -> None:
+        self.events.add(pipeline=self._describe(*self.current()))

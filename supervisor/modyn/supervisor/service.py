@@ -1,0 +1,201 @@
+"""The supervisor's rpcs."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+
+from modyn.core.catalog import Catalog
+from modyn.core.config.reader import load_pipeline_text, resolved_yaml
+from modyn.core.errors import InvalidInputError, UnavailableError
+from modyn.core.peers import Peers
+from modyn.core.state import StateDirectory
+from modyn.core.values import to_value
+from modyn.core.versions import PROTOCOL_VERSION, package_version
+from modyn.models.usercode import check_allowed
+from modyn.proto import supervisor_pb2 as pb
+from modyn.proto.common_pb2 import ServerInfo, ServerInfoRequest
+from modyn.proto.supervisor_pb2_grpc import SupervisorServicer, add_SupervisorServicer_to_server
+from modyn.supervisor import journal as status_of
+from modyn.supervisor.context import RunContext
+from modyn.supervisor.journal import Journal, PipelineRow
+from modyn.supervisor.options import RunOptions
+from modyn.supervisor.report import build_report
+from modyn.supervisor.run import PipelineRun
+
+_STATUS = {
+    status_of.STARTING: pb.Pipeline.STARTING,
+    status_of.RUNNING: pb.Pipeline.RUNNING,
+    status_of.STOPPING: pb.Pipeline.STOPPING,
+    status_of.COMPLETED: pb.Pipeline.COMPLETED,
+    status_of.STOPPED: pb.Pipeline.STOPPED,
+    status_of.FAILED: pb.Pipeline.FAILED,
+    status_of.INTERRUPTED: pb.Pipeline.INTERRUPTED,
+}
+
+MAX_FINISHED_RUNS = 32
+"""Finished pipelines whose events can still be watched."""
+
+CLOSE_TIMEOUT_SECONDS = 10.0
+"""How long a closing server waits for its pipelines to notice."""
+
+
+class SupervisorService(SupervisorServicer):
+    """Runs pipelines, each on a thread of its own, and answers what became of them."""
+
+    def __init__(self, state: StateDirectory, catalog: Catalog, peers: Peers, *, allow_user_code: bool) -> None:
+        self._peers = peers
+        self._allow_user_code = allow_user_code
+        self._journal = Journal(catalog)
+        self._journal.interrupt_unfinished()
+        self._runs: dict[int, PipelineRun] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def add_to(self, server: grpc.Server) -> None:
+        add_SupervisorServicer_to_server(self, server)
+
+    def close(self) -> None:
+        """Ends running pipelines; they count as interrupted."""
+        with self._lock:
+            self._closed = True
+            runs = list(self._runs.values())
+        for run in runs:
+            run.kill()
+        for run in runs:
+            run.wait(CLOSE_TIMEOUT_SECONDS)
+
+    # -------------------------------------------------------------------------------------------------- rpcs
+
+    def SubmitPipeline(self, request: pb.SubmitPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        loaded = load_pipeline_text(request.pipeline_yaml, request.yaml_name or "pipeline")
+        config = loaded.require_runnable()
+        options = RunOptions.from_request(request, allow_user_code=self._allow_user_code)
+        check_allowed(config.model, config.data, options.code_root, self._allow_user_code)
+        row = self._journal.create_pipeline(
+            PipelineRow(
+                id=0,
+                name=config.pipeline.name,
+                dataset=config.data.dataset_id,
+                status=status_of.STARTING,
+                live=options.live,
+                resolved_yaml=resolved_yaml(config),
+                replay_order=options.order,
+                created_at=time.time(),
+                notices=list(loaded.notices),
+                start_time=options.start,
+                stop_time=options.stop,
+                start_key=options.start_key,
+                end_key=options.end_key,
+                maximum_triggers=options.maximum_triggers,
+            )
+        )
+        run = PipelineRun(row, RunContext(row.id, config, options, self._peers, self._journal), _describe)
+        with self._lock:
+            if self._closed:
+                raise UnavailableError("the server is stopping; submit the pipeline again when it is back")
+            self._forget_old_runs()
+            self._runs[row.id] = run
+            run.start()
+        return _describe(row, 0)
+
+    def WatchPipeline(
+        self, request: pb.WatchPipelineRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.PipelineEvent]:
+        pipeline_id = _parse_id(request.id)
+        run = self._runs.get(pipeline_id)
+        if run is None:  # ended before this server started: its last status is all there is to say
+            row = self._journal.pipeline(pipeline_id)
+            yield pb.PipelineEvent(
+                seq=request.from_seq, unix_time=time.time(), pipeline=_describe(row, self._count_triggers(row.id))
+            )
+            return
+        context.add_callback(run.events.wake)
+        yield from run.events.follow(request.from_seq, context.is_active)
+
+    def GetPipeline(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> pb.Pipeline:
+        return self._pipeline(_parse_id(request.id))
+
+    def ListPipelines(
+        self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext
+    ) -> pb.ListPipelinesResponse:
+        counts = self._journal.trigger_counts()
+        return pb.ListPipelinesResponse(
+            pipelines=[
+                _describe(*self._runs[row.id].current())
+                if self._is_running(row.id)
+                else _describe(row, counts.get(row.id, 0))
+                for row in self._journal.pipelines()
+            ]
+        )
+
+    def StopPipeline(self, request: pb.StopPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
+        pipeline_id = _parse_id(request.id)
+        run = self._runs.get(pipeline_id)
+        if run is not None and not run.finished:
+            run.stop()
+            while request.wait and not run.finished and context.is_active():
+                run.wait(1.0)
+        return self._pipeline(pipeline_id)
+
+    def GetReport(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> pb.Report:
+        row = self._journal.pipeline(_parse_id(request.id))
+        report = build_report(self._journal, row)
+        return pb.Report(document=to_value(report.model_dump(mode="json")), resolved_yaml=row.resolved_yaml)
+
+    def GetServerInfo(self, request: ServerInfoRequest, context: grpc.ServicerContext) -> ServerInfo:
+        return ServerInfo(
+            version=package_version(),
+            protocol_version=PROTOCOL_VERSION,
+            services=["supervisor"],
+            allows_user_code=self._allow_user_code,
+        )
+
+    # ------------------------------------------------------------------------------------------------- helpers
+
+    def _forget_old_runs(self) -> None:
+        """Finished runs stay for late watchers, but not without bound; the journal has all of them."""
+        finished = [pipeline_id for pipeline_id, run in self._runs.items() if run.finished]
+        for pipeline_id in finished[: max(0, len(finished) - MAX_FINISHED_RUNS)]:
+            del self._runs[pipeline_id]
+
+    def _is_running(self, pipeline_id: int) -> bool:
+        run = self._runs.get(pipeline_id)
+        return run is not None and not run.finished
+
+    def _pipeline(self, pipeline_id: int) -> pb.Pipeline:
+        run = self._runs.get(pipeline_id)
+        if run is not None:
+            return _describe(*run.current())
+        row = self._journal.pipeline(pipeline_id)
+        return _describe(row, self._count_triggers(pipeline_id))
+
+    def _count_triggers(self, pipeline_id: int) -> int:
+        return self._journal.trigger_counts().get(pipeline_id, 0)
+
+
+def _parse_id(text: str) -> int:
+    if not text.isdecimal():
+        raise InvalidInputError(f"pipeline id {text!r}: expected a number, as `modyn-client list` shows")
+    return int(text)
+
+
+def _describe(row: PipelineRow, num_triggers: int) -> pb.Pipeline:
+    message = pb.Pipeline(
+        id=str(row.id),
+        name=row.name,
+        status=_STATUS[row.status],
+        live=row.live,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+        num_triggers=num_triggers,
+        samples_seen=row.samples_seen,
+        notices=row.notices,
+        dataset=row.dataset,
+    )
+    if row.error is not None:
+        message.error.CopyFrom(pb.PipelineError(message=row.error, input_error=bool(row.input_error)))
+    return message

@@ -1,0 +1,151 @@
+"""What happens at a trigger: select the training set, train, remember what it took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+from modyn.core.keysets import KeySet
+from modyn.core.plugins.selection import SELECTION_POLICIES
+from modyn.core.plugins.triggers import Firing
+from modyn.core.values import to_value
+from modyn.proto import supervisor_pb2 as pb
+from modyn.proto import trainer_server_pb2 as trainer_pb
+from modyn.proto.common_pb2 import CodeOrigin
+from modyn.proto.selector_pb2 import CreateTrainingSetRequest, TrainingSet, TrainingSetHeader
+from modyn.supervisor.context import RunContext
+from modyn.supervisor.journal import TriggerRow
+
+
+class Trainings:
+    """Runs the trainings of one pipeline, one after the other, each warm-started from the last."""
+
+    def __init__(self, run: RunContext) -> None:
+        self._pipeline_id = str(run.pipeline_id)
+        self._config = config = run.config
+        self._options = run.options
+        self._peers = run.peers
+        self._events = run.events
+        self._stop = run.stop
+        self._last_model: str | None = None
+        # Sections are encoded once: a trigger's fixed cost should hold nothing that can be done before.
+        self._selection = to_value(SELECTION_POLICIES.dump(config.selection_strategy))
+        self._training = to_value(config.training.model_dump(mode="json"))
+        self._model = to_value(config.model.model_dump(mode="json"))
+        self._data = to_value(config.data.model_dump(mode="json"))
+
+    def run(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
+        """Selects and trains; answers ``row`` with what became of it.
+
+        Raises:
+            ModynError: whatever the selector or the training job raised.
+            CancelledError: the pipeline was stopped meanwhile.
+        """
+        fired_at, started = time.time(), time.perf_counter()
+        index = row.trigger_index
+        status = pb.TriggerStatus(index=index, timestamp=firing.timestamp, reason=firing.reason, num_new=len(new_data))
+        self._events.add(trigger=status)
+        training_set = self._peers.selector.CreateTrainingSet(self._new_data(row, new_data))
+        row = replace(
+            row,
+            samples=training_set.num_samples,
+            unlabelled=training_set.num_unlabelled,
+            select_seconds=time.perf_counter() - started,
+        )
+        status.num_selected = training_set.num_samples
+        self._events.add(trigger=status)
+        if training_set.num_samples == 0:
+            self._events.add(notice=f"trigger {index}: the training set is empty, nothing is trained")
+            return row
+        row = self._train(index, training_set, fired_at, replace(row, training_set=training_set.digest))
+        self._last_model = row.model
+        return row
+
+    def _new_data(self, row: TriggerRow, new_data: KeySet) -> Iterator[CreateTrainingSetRequest]:
+        yield CreateTrainingSetRequest(
+            header=TrainingSetHeader(
+                pipeline_id=self._pipeline_id,
+                trigger_index=row.trigger_index,
+                dataset=self._config.data.dataset_id,
+                selection=self._selection,
+                seed=self._config.training.seed,
+                last_timestamp=row.last_timestamp,
+            )
+        )
+        for part in new_data.to_protos():
+            yield CreateTrainingSetRequest(new_data=part)
+
+    def _train(self, index: int, training_set: TrainingSet, fired_at: float, row: TriggerRow) -> TriggerRow:
+        requested = time.time()
+        stream = self._peers.trainer_server.Train(self._request(index, training_set))
+        status = pb.TrainingStatus(trigger_index=index)
+        first_batch: float | None = None
+        result: trainer_pb.TrainResult | None = None
+        with self._stop.cancellable(stream, on_stop=True):
+            for event in stream:
+                match event.WhichOneof("kind"):
+                    case "result":
+                        result = event.result
+                    case "first_batch":
+                        first_batch = event.first_batch.unix_time
+                    case "notice":
+                        self._events.add(notice=event.notice)
+                    case _:
+                        _update(status, event)
+                        self._events.add(progress=True, training=status)
+        assert result is not None, "a training that ends well sends its result"
+        status.done, status.reused, status.queued = True, result.reused, False
+        status.samples = status.total_samples = result.samples_trained
+        self._events.add(training=status)
+        return replace(
+            row,
+            model=result.model,
+            input_digest=result.input_digest,
+            samples_trained=result.samples_trained,
+            batches=result.batches,
+            final_loss=result.final_loss if result.HasField("final_loss") else None,
+            reused=result.reused,
+            first_batch_ms=None if first_batch is None else (first_batch - fired_at) * 1000,
+            start_seconds=0.0 if first_batch is None else first_batch - requested,
+            train_seconds=result.train_seconds,
+            store_seconds=result.store_seconds,
+        )
+
+    def _request(self, index: int, training_set: TrainingSet) -> trainer_pb.TrainRequest:
+        training = self._config.training
+        request = trainer_pb.TrainRequest(
+            pipeline_id=self._pipeline_id,
+            trigger_index=index,
+            dataset=self._config.data.dataset_id,
+            training_set=training_set.digest,
+            training=self._training,
+            model=self._model,
+            data=self._data,
+            seed=training.seed,
+            reuse=self._options.reuse,
+            code=CodeOrigin(root=self._options.code_root),
+        )
+        pretrained = training.initial_model_id if training.initial_model == "pretrained" else None
+        initial = (self._last_model or pretrained) if training.use_previous_model else pretrained
+        if initial is not None:
+            request.initial_model = initial
+        passes = training.num_samples_to_pass
+        if passes is not None and index < len(passes):
+            request.num_samples_to_pass = passes[index]
+        return request
+
+
+def _update(status: pb.TrainingStatus, event: trainer_pb.TrainEvent) -> None:
+    match event.WhichOneof("kind"):
+        case "queued":
+            status.queued = True
+        case "started":
+            status.queued = False
+            status.total_samples = event.started.total_samples
+            status.epochs = event.started.epochs
+        case "progress":
+            status.samples = event.progress.samples
+            status.epoch = event.progress.epoch
+            if event.progress.HasField("loss"):
+                status.loss = event.progress.loss
