@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ from modyn.supervisor.triggers import DataAmountTrigger, TimeTrigger
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "DataAmountTrigger": [{"num_samples": 1}, {"num_samples": 7}],
-    "TimeTrigger": [{"every": "10s"}, {"every": "1m", "start_timestamp": 3}, {"every": "7s", "start_timestamp": 10_000}],
+    "TimeTrigger": [
+        {"every": "10s"},
+        {"every": "1m", "start_timestamp": 3},
+        {"every": "7s", "start_timestamp": 10_000},
+    ],
 }
 """At least one configuration per trigger; a new trigger adds its own."""
 
@@ -34,7 +39,8 @@ def arrivals(times: list[int], first_key: int = 0) -> Arrivals:
 def firings(trigger: Trigger, pieces: list[Arrivals], *, through_json: bool = False) -> list[tuple[int, Firing]]:
     """All firings as (number of samples seen by then, firing), feeding the pieces as the loop does."""
     state, seen, fired = trigger.initial_state(), 0, []
-    for rest in pieces:
+    for piece in pieces:
+        rest = piece
         while len(rest):
             state, firing = trigger.next_firing(state, rest)
             if through_json:
@@ -61,7 +67,7 @@ def test_pieces_of_any_size_give_the_same_firings(
 ) -> None:
     trigger = make(name, config)
     edges = sorted({0, len(times), *(min(cut, len(times)) for cut in cuts)})
-    pieces = [arrivals(times[a:b], a) for a, b in zip(edges, edges[1:], strict=False)]
+    pieces = [arrivals(times[a:b], a) for a, b in itertools.pairwise(edges)]
 
     def summary(fired: list[tuple[int, Firing]]) -> list[tuple[int, int, str]]:
         return [(seen, firing.timestamp, firing.reason) for seen, firing in fired]
@@ -75,7 +81,7 @@ def test_pieces_of_any_size_give_the_same_firings(
 @given(times=timestamps)
 def test_every_firing_has_new_data(name: str, config: dict[str, Any], times: list[int]) -> None:
     seen = [0, *(seen for seen, _ in firings(make(name, config), [arrivals(times)]))]
-    assert all(a < b for a, b in zip(seen, seen[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(seen))
 
 
 @pytest.mark.parametrize(("name", "config"), CASES)

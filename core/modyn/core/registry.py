@@ -13,6 +13,7 @@ points of the registry's group. Schema, error texts, the reference pages and the
 
 from __future__ import annotations
 
+import copy
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
@@ -27,9 +28,11 @@ from pydantic import (
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from modyn.core.config.published import accept_published_keys, describe_published_keys
 from modyn.core.errors import InvalidInputError
 
 NESTED_ERROR = "modyn_nested"
@@ -52,6 +55,19 @@ class Plugin(BaseModel):
 
     ignored_keys: ClassVar[Mapping[str, str]] = {}
     """Published YAML keys that no longer do anything: name -> why. Accepted with one notice each."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_published_keys(cls, data: Any, info: ValidationInfo) -> Any:
+        return accept_published_keys(cls, data, info.context)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        described = handler(schema)
+        describe_published_keys(cls, handler.resolve_ref_schema(described))
+        return described
 
 
 P = TypeVar("P", bound=Plugin)
@@ -114,8 +130,9 @@ class Registry(Generic[P]):
         """
         name = tree.get(self.key)
         if not isinstance(name, str):
-            raise InvalidInputError(f"{self.kind}: key {self.key!r} is missing; expected one of {self._choices()}")
-        fields = {key: value for key, value in tree.items() if key != self.key}
+            raise InvalidInputError(f"key {self.key!r} is missing; expected one of {self._choices()}")
+        fields = copy.copy(tree) if isinstance(tree, dict) else dict(tree)  # a copy keeps its place in the file
+        del fields[self.key]
         return self.get(name).model_validate(fields, context=context)
 
     def dump(self, plugin: P) -> dict[str, Any]:
@@ -129,10 +146,16 @@ class Registry(Generic[P]):
     def _load(self) -> None:
         if self._loaded:
             return
-        self._loaded = True
         importlib.import_module(self.package)
         for entry in entry_points(group=self.group):
-            entry.load()
+            try:
+                entry.load()
+            except Exception as error:  # other people's code can fail in any way
+                raise InvalidInputError(
+                    f"the installed {self.kind} {entry.name!r} ({entry.value}) cannot be imported: "
+                    f"{type(error).__name__}: {error}; repair or uninstall the package it comes from"
+                ) from error
+        self._loaded = True
 
     def _choices(self) -> str:
         return ", ".join(self.names())
@@ -168,9 +191,7 @@ class RegistryField(Generic[P]):
     def _from_tree(self, value: Any, context: Any) -> P:
         registry = self.registry
         if not isinstance(value, Mapping):
-            raise PydanticCustomError(
-                "modyn_plugin", "expected a mapping with the key '{key}'", {"key": registry.key}
-            )
+            raise PydanticCustomError("modyn_plugin", "expected a mapping with the key '{key}'", {"key": registry.key})
         name = value.get(registry.key)
         if name in registry.planned:
             raise PydanticCustomError(
@@ -214,4 +235,4 @@ class RegistryField(Generic[P]):
             }
             for name in self.registry.planned
         )
-        return {"oneOf": choices}
+        return {"oneOf": choices} if choices else {"not": {}}

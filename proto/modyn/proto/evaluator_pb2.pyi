@@ -347,3 +347,210 @@ class EvaluateDone(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluateDone: _TypeAlias = EvaluateDone  # noqa: Y015
+
+@_typing.final
+class PredictJob(_message.Message):
+    """What a prediction job is told. Internal to the evaluator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORAGE_ADDRESS_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    KEEP_SCORES_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    storage_address: _builtins.str
+    dataset: _builtins.str
+    batch_size: _builtins.int
+    device: _builtins.str
+    threads: _builtins.int
+    seed: _builtins.int
+    keep_scores: _builtins.bool
+    output: _builtins.str
+    """path of the outcome file to write"""
+    labels: _builtins.bytes
+    """Arrow IPC, one column: labels to send through the label transformer"""
+    @_builtins.property
+    def data(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def model(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def code(self) -> _common_pb2.CodeOrigin: ...
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet:
+        """samples to read, each once, in this order"""
+
+    @_builtins.property
+    def tasks(self) -> _containers.RepeatedCompositeFieldContainer[Global___PredictTask]: ...
+    def __init__(
+        self,
+        *,
+        storage_address: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        data: _common_pb2.Value | None = ...,
+        model: _common_pb2.Value | None = ...,
+        code: _common_pb2.CodeOrigin | None = ...,
+        batch_size: _builtins.int = ...,
+        device: _builtins.str = ...,
+        threads: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        keep_scores: _builtins.bool = ...,
+        output: _builtins.str = ...,
+        keys: _common_pb2.KeySet | None = ...,
+        tasks: _abc.Iterable[Global___PredictTask] | None = ...,
+        labels: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "code", b"code", "data", b"data", "keys", b"keys", "labels", b"labels", "model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "batch_size", b"batch_size", "code", b"code", "data", b"data", "dataset", b"dataset", "device", b"device", "keep_scores", b"keep_scores", "keys", b"keys", "labels", b"labels", "model", b"model", "output", b"output", "seed", b"seed", "storage_address", b"storage_address", "tasks", b"tasks", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
+    _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels) -> _WhichOneofReturnType__labels | None: ...
+
+Global___PredictJob: _TypeAlias = PredictJob  # noqa: Y015
+
+@_typing.final
+class PredictTask(_message.Message):
+    """A model and the samples it has to see."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    RUN_STARTS_FIELD_NUMBER: _builtins.int
+    RUN_ENDS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """digest"""
+    @_builtins.property
+    def run_starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """runs [start, end) of positions in the job's keys, ascending and disjoint"""
+
+    @_builtins.property
+    def run_ends(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        run_starts: _abc.Iterable[_builtins.int] | None = ...,
+        run_ends: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "run_ends", b"run_ends", "run_starts", b"run_starts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictTask: _TypeAlias = PredictTask  # noqa: Y015
+
+@_typing.final
+class PredictEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def progress(self) -> Global___EvaluateProgress: ...
+    @_builtins.property
+    def failure(self) -> Global___EvaluateFailure: ...
+    @_builtins.property
+    def labels(self) -> Global___PredictedLabels: ...
+    @_builtins.property
+    def result(self) -> Global___PredictResult: ...
+    def __init__(
+        self,
+        *,
+        progress: Global___EvaluateProgress | None = ...,
+        failure: Global___EvaluateFailure | None = ...,
+        labels: Global___PredictedLabels | None = ...,
+        result: Global___PredictResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kind", b"kind", "labels", b"labels", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kind", b"kind", "labels", b"labels", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["progress", "failure", "labels", "result"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___PredictEvent: _TypeAlias = PredictEvent  # noqa: Y015
+
+@_typing.final
+class PredictedLabels(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASSES_FIELD_NUMBER: _builtins.int
+    classes: _builtins.bytes
+    """transformed labels: int64, little-endian, packed"""
+    def __init__(
+        self,
+        *,
+        classes: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictedLabels: _TypeAlias = PredictedLabels  # noqa: Y015
+
+@_typing.final
+class PredictResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILE_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    file: _builtins.str
+    """content digest of the outcome file; empty: nothing was predicted"""
+    seconds: _builtins.float
+    """reading, decoding and forward passes"""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___PredictedModel]: ...
+    def __init__(
+        self,
+        *,
+        file: _builtins.str = ...,
+        seconds: _builtins.float = ...,
+        models: _abc.Iterable[Global___PredictedModel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "models", b"models", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictResult: _TypeAlias = PredictResult  # noqa: Y015
+
+@_typing.final
+class PredictedModel(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    num_samples: _builtins.int
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        num_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "num_samples", b"num_samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictedModel: _TypeAlias = PredictedModel  # noqa: Y015

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from modyn.proto import common_pb2 as _common_pb2
+from modyn.proto import selector_pb2 as _selector_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -294,3 +295,38 @@ class TrainResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__final_loss) -> _WhichOneofReturnType__final_loss | None: ...
 
 Global___TrainResult: _TypeAlias = TrainResult  # noqa: Y015
+
+@_typing.final
+class TrainJob(_message.Message):
+    """What the service hands to a job; never crosses an rpc."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    TRAINING_SET_FIELD_NUMBER: _builtins.int
+    STORAGE_ADDRESS_FIELD_NUMBER: _builtins.int
+    SELECTOR_ADDRESS_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    storage_address: _builtins.str
+    selector_address: _builtins.str
+    threads: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___TrainRequest: ...
+    @_builtins.property
+    def training_set(self) -> _selector_pb2.TrainingSet: ...
+    def __init__(
+        self,
+        *,
+        request: Global___TrainRequest | None = ...,
+        training_set: _selector_pb2.TrainingSet | None = ...,
+        storage_address: _builtins.str = ...,
+        selector_address: _builtins.str = ...,
+        threads: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "training_set", b"training_set"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "selector_address", b"selector_address", "storage_address", b"storage_address", "threads", b"threads", "training_set", b"training_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainJob: _TypeAlias = TrainJob  # noqa: Y015

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modyn.core.config.pipeline import EvaluationDataset, EvaluationHandler
-from modyn.core.config.reader import evaluation_datasets
+from modyn.core.config.pipeline import EvaluationDataset, EvaluationHandler, evaluation_datasets
 from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.evaluation import METRICS, TrainedInterval, Window, WindowContext
 from modyn.core.values import to_value

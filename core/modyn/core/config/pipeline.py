@@ -1,148 +1,235 @@
-"""The pipeline YAML as types. Keys that mean what they meant in the published system keep their names."""
+"""The pipeline YAML as types. Keys that mean what they meant in the published system keep their names.
+
+Checks that relate several keys are validators of the last of them, so that they still run when another key of
+the section is wrong: a user sees every problem at once.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import Field, GetJsonSchemaHandler, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic_core import core_schema
 
-from modyn.core.plugins.evaluation import METRICS, WINDOW_STRATEGIES, Metric, WindowStrategy
-from modyn.core.plugins.formats import FORMATS, SourceFormat
-from modyn.core.plugins.parsers import PARSERS, Parser
+from modyn.core.config.data import DataSection
+from modyn.core.config.evaluation import EvaluationDataset, EvaluationHandler, EvaluationSection
+from modyn.core.config.inline import is_reference
+from modyn.core.config.problems import nearest, nested_error, planned_error, relation_error
+from modyn.core.config.published import Reading
+from modyn.core.config.sections import Section
+from modyn.core.config.training import (
+    CheckpointingSection,
+    CriterionSection,
+    LrSchedulerSection,
+    OptimizerSection,
+    ParamGroup,
+    TrainingSection,
+)
+from modyn.core.errors import InvalidInputError
+from modyn.core.plugins.models import MODELS
 from modyn.core.plugins.selection import SELECTION_POLICIES, SelectionPolicy
 from modyn.core.plugins.triggers import TRIGGERS, Trigger
 from modyn.core.versions import PIPELINE_SCHEMA_VERSION
 
-
-class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    renamed_keys: ClassVar[Mapping[str, str]] = {}
-    ignored_keys: ClassVar[Mapping[str, str]] = {}
+__all__ = [
+    "CheckpointingSection",
+    "CriterionSection",
+    "DataSection",
+    "EvaluationDataset",
+    "EvaluationHandler",
+    "EvaluationSection",
+    "FullModelStrategy",
+    "IncrementalModelStrategy",
+    "LrSchedulerSection",
+    "ModelSection",
+    "ModelStorageSection",
+    "OptimizerSection",
+    "ParamGroup",
+    "PipelineConfig",
+    "PipelineSection",
+    "Section",
+    "TrainingSection",
+    "evaluation_datasets",
+]
 
 
 class PipelineSection(Section):
     """What the pipeline is called."""
 
-    name: str = Field(min_length=1, max_length=200)
-    description: str | None = None
-    version: str | None = None
+    name: str = Field(min_length=1, max_length=200, description="Name of the pipeline, need not be unique.")
+    description: str | None = Field(None, description="For people.")
+    version: str | None = Field(None, description="For people.")
 
 
 class ModelSection(Section):
-    """The model: an id of the zoo, or ``module:attribute`` of a callable that returns a ``torch.nn.Module``."""
+    """The model to train."""
 
-    id: str
-    config: dict[str, Any] = {}
+    id: str = Field(
+        min_length=1,
+        description="A model of the zoo by its id, or module:attribute of a callable that returns a torch.nn.Module.",
+    )
+    config: dict[str, Any] = Field({}, validate_default=True, description="Keyword arguments of the model.")
 
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, model: str) -> str:
+        if ":" in model:
+            if not is_reference(model):
+                raise ValueError("expected module:attribute, such as my_project.models:Net")
+            return model
+        if model in MODELS.planned and model not in MODELS.names():
+            raise planned_error(f"model {model!r}")
+        try:
+            MODELS.get(model)
+        except InvalidInputError as error:
+            raise ValueError(f"{error.message}, or module:attribute") from error
+        return model
 
-class DataSection(Section):
-    """The dataset, and how its samples become model inputs."""
+    @field_validator("config", mode="before")
+    @classmethod
+    def _check_config(cls, config: Any, info: ValidationInfo) -> Any:
+        """The model's own fields, every default filled in; user models check theirs when they are built."""
+        model = info.data.get("id", ":")
+        if ":" in model or not isinstance(config, Mapping):
+            return config
+        plugin = MODELS.get(model)
+        try:
+            return plugin.model_validate(config, context=info.context).model_dump(mode="json")
+        except ValidationError as error:
+            raise nested_error(error, plugin) from error
 
-    dataset_id: str = Field(min_length=1, max_length=200)
-    source: Annotated[SourceFormat, FORMATS.field()] | None = None
-    parser: Annotated[Parser, PARSERS.field()] | str | None = None
-    """A built-in parser, or ``module:attribute`` of a function of a batch (mapping of Arrow columns -> inputs)."""
-    bytes_parser_function: str | None = None
-    """Inline Python or ``module:attribute``: a function of one sample's bytes."""
-    transformations: list[str] = []
-    label_transformer_function: str = ""
-    tokenizer: str | None = None
-
-
-class ParamGroup(Section):
-    module: str = "model"
-    config: dict[str, Any] = {}
-
-
-class OptimizerSection(Section):
-    name: str = "default"
-    algorithm: str = "AdamW"
-    source: Literal["PyTorch", "APEX"] = "PyTorch"
-    param_groups: list[ParamGroup] = Field([ParamGroup()], min_length=1)
-
-
-class CriterionSection(Section):
-    name: str = "CrossEntropyLoss"
-    config: dict[str, Any] = {}
-
-
-class LrSchedulerSection(Section):
-    name: str
-    source: Literal["PyTorch", "Custom"] = "PyTorch"
-    step_every: Literal["epoch", "batch"] = "epoch"
-    optimizers: list[str] = Field(["default"], min_length=1)
-    config: dict[str, Any] = {}
-
-
-class CheckpointingSection(Section):
-    activated: bool = False
-    interval: int | None = None
-    path: str | None = None
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        described = super().__get_pydantic_json_schema__(schema, handler)
+        resolved = handler.resolve_ref_schema(described)
+        known = sorted({*MODELS.names(), *MODELS.planned})
+        resolved["properties"]["id"]["anyOf"] = [{"enum": known}, {"pattern": ":"}]
+        resolved["allOf"] = [_config_schema(name) for name in MODELS.names()]
+        return described
 
 
-class TrainingSection(Section):
-    """How to train at each trigger."""
-
-    epochs_per_trigger: PositiveInt = 1
-    num_samples_to_pass: list[PositiveInt] | None = None
-    batch_size: PositiveInt = 64
-    device: str = Field("cpu", pattern=r"^(cpu|cuda|cuda:\d+)$")
-    threads: PositiveInt | None = None
-    amp: bool = False
-    grad_scaler_config: dict[str, Any] | None = None
-    shuffle: bool = True
-    drop_last_batch: bool = False
-    use_previous_model: bool = True
-    initial_model: Literal["random", "pretrained"] = "random"
-    initial_model_id: str | None = None
-    seed: int = Field(0, ge=0, lt=2**63)
-    optimizers: list[OptimizerSection] = Field([OptimizerSection()], min_length=1)
-    optimization_criterion: CriterionSection = CriterionSection()
-    lr_scheduler: LrSchedulerSection | None = None
-    checkpointing: CheckpointingSection = CheckpointingSection()
-    record_loss_every: int = Field(0, ge=0)
+def _config_schema(model: str) -> dict[str, Any]:
+    """JSON Schema: with this ``id``, ``config`` has these keys."""
+    fields = MODELS.get(model).model_json_schema()
+    body: dict[str, Any] = {"properties": {"config": fields}}
+    if fields.get("required"):
+        body["required"] = ["config"]
+    return {"if": {"properties": {"id": {"const": model}}, "required": ["id"]}, "then": body}
 
 
-class EvaluationHandler(Section):
-    """Which models to score on which windows, and when."""
+class FullModelStrategy(Section):
+    """How the published system stored whole models."""
 
-    name: str = "evaluation"
-    execution_time: Literal["after_training", "after_pipeline", "manual"] = "after_pipeline"
-    models: Literal["matrix", "active", "training"] = "active"
-    strategy: Annotated[WindowStrategy, WINDOW_STRATEGIES.field()]
-    datasets: list[str] | None = None
-    """Names of evaluation datasets; all by default."""
+    name: Literal["PyTorchFullModel", "BinaryFullModel"] = Field(description="Its file format.")
+    zip: bool | None = Field(None, description="Whether it was compressed.")
+    zip_algorithm: str = Field("ZIP_DEFLATED", description="How it was compressed.")
+    config: dict[str, Any] = Field({}, description="Options of the strategy.")
 
 
-class EvaluationDataset(DataSection):
-    """A dataset to score models on."""
+class IncrementalModelStrategy(Section):
+    """How the published system stored differences of models."""
 
-    batch_size: PositiveInt = 256
-    metrics: list[Annotated[Metric, METRICS.field()]] = Field([{"name": "Accuracy"}], min_length=1, validate_default=True)  # type: ignore[list-item]
+    name: Literal["WeightsDifference"] = Field(description="The kind of difference.")
+    full_model_interval: PositiveInt | None = Field(None, description="A whole model at every n-th trigger.")
+    zip: bool | None = Field(None, description="Whether it was compressed.")
+    zip_algorithm: str = Field("ZIP_DEFLATED", description="How it was compressed.")
+    config: dict[str, Any] = Field({}, description="Options of the strategy.")
 
 
-class EvaluationSection(Section):
-    handlers: list[EvaluationHandler] = Field(min_length=1)
-    device: str = Field("cpu", pattern=r"^(cpu|cuda|cuda:\d+)$")
-    datasets: list[EvaluationDataset] | None = None
-    """By default the training dataset with its parser, and accuracy."""
+class ModelStorageSection(Section):
+    """How models are stored; accepted, but every model is stored whole as safetensors, named by its content."""
+
+    full_model_strategy: FullModelStrategy | None = Field(None, description="Has no effect in this release.")
+    incremental_model_strategy: IncrementalModelStrategy | None = Field(
+        None, description="Has no effect in this release."
+    )
 
 
 class PipelineConfig(Section):
     """One pipeline."""
 
-    schema_version: int = Field(PIPELINE_SCHEMA_VERSION, ge=1, le=PIPELINE_SCHEMA_VERSION)
-    pipeline: PipelineSection
-    data: DataSection
-    model: ModelSection
-    trigger: Annotated[Trigger, TRIGGERS.field()]
-    selection_strategy: Annotated[SelectionPolicy, SELECTION_POLICIES.field()] = Field(
-        {"name": "NewDataStrategy"}, validate_default=True  # type: ignore[assignment]
+    schema_version: int = Field(
+        PIPELINE_SCHEMA_VERSION,
+        ge=1,
+        le=PIPELINE_SCHEMA_VERSION,
+        description="Version of this schema the file was written for.",
     )
-    training: TrainingSection = TrainingSection()
-    model_storage: dict[str, Any] | None = None
-    evaluation: EvaluationSection | None = None
+    pipeline: PipelineSection = Field(description="What the pipeline is called.")
+    data: DataSection = Field(description="The dataset, and how its samples become model inputs.")
+    model: ModelSection = Field(description="The model to train.")
+    trigger: Annotated[Trigger, TRIGGERS.field()] = Field(description="When to retrain.")
+    selection_strategy: Annotated[SelectionPolicy, SELECTION_POLICIES.field()] = Field(
+        {"name": "NewDataStrategy"},
+        validate_default=True,
+        description="Which samples to train on.",
+    )
+    training: TrainingSection = Field(TrainingSection(), description="How to train at each trigger.")
+    model_storage: ModelStorageSection | None = Field(None, description="Accepted for old pipelines; no effect.")
+    evaluation: EvaluationSection | None = Field(None, description="What the models are scored on; none by default.")
+
+    @field_validator("model_storage")
+    @classmethod
+    def _note_model_storage(
+        cls, section: ModelStorageSection | None, info: ValidationInfo
+    ) -> ModelStorageSection | None:
+        if section is not None and isinstance(info.context, Reading):
+            info.context.notice(
+                ("model_storage",), "has no effect: every model is stored whole, as safetensors named by its content"
+            )
+        return section
+
+    @field_validator("evaluation")
+    @classmethod
+    def _check_dataset_names(
+        cls, evaluation: EvaluationSection | None, info: ValidationInfo
+    ) -> EvaluationSection | None:
+        if evaluation is None or (evaluation.datasets is None and "data" not in info.data):
+            return evaluation
+        datasets = evaluation.datasets or [info.data["data"]]
+        names = [dataset.dataset_id for dataset in datasets]
+        unknown = [
+            (("handlers", i, "datasets", j), name)
+            for i, handler in enumerate(evaluation.handlers)
+            for j, name in enumerate(handler.datasets or ())
+            if name not in names
+        ]
+        if unknown:
+            raise relation_error(
+                (
+                    location,
+                    f"value {name!r}: expected the dataset_id of an evaluation dataset{nearest(name, names)}: "
+                    + ", ".join(names),
+                )
+                for location, name in unknown
+            )
+        return evaluation
+
+
+def evaluation_datasets(config: PipelineConfig) -> list[EvaluationDataset]:
+    """The datasets to score on, resolved: empty without an ``evaluation`` section.
+
+    Without ``evaluation.datasets`` it is the training dataset and accuracy. One that names the training dataset
+    and says nothing about how samples become inputs takes that from the ``data`` section.
+    """
+    if config.evaluation is None:
+        return []
+    if config.evaluation.datasets is None:
+        return [EvaluationDataset(**_decoding(config.data), dataset_id=config.data.dataset_id)]
+    return [_inherited(dataset, config.data) for dataset in config.evaluation.datasets]
+
+
+_DECODING_KEYS = ("parser", "bytes_parser_function", "transformations", "label_transformer_function", "tokenizer")
+
+
+def _decoding(data: DataSection) -> dict[str, Any]:
+    return {key: getattr(data, key) for key in _DECODING_KEYS}
+
+
+def _inherited(dataset: EvaluationDataset, data: DataSection) -> EvaluationDataset:
+    says_how = any(key in dataset.model_fields_set and getattr(dataset, key) for key in _DECODING_KEYS)
+    if dataset.dataset_id != data.dataset_id or says_how:
+        return dataset
+    return dataset.model_copy(update=_decoding(data))

@@ -1,0 +1,1 @@
+"""The commands of ``modyn-client``, one module per group."""

@@ -1,0 +1,120 @@
+"""``modyn-client run``: a pipeline from its file to its run folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import typer
+
+from modyn.client.api import Client, LiveOptions, ReplayOptions
+from modyn.client.connection import Target, start_patiently
+from modyn.client.display import Display, display_for
+from modyn.client.runfolder import RunFolder
+from modyn.client.server import EmbeddedServer
+from modyn.client.signals import StopOnSignal
+from modyn.client.tables import print_report
+from modyn.core.errors import InvalidInputError, JobFailedError, ModynError
+from modyn.core.state import StateDirectory
+from modyn.proto.supervisor_pb2 import Pipeline
+
+
+def run_pipeline(
+    path: Path,
+    name: str,
+    mode: ReplayOptions | LiveOptions,
+    *,
+    target: Target,
+    output: Path,
+    notices: Sequence[str],
+    maximum_triggers: int | None,
+    reuse: bool,
+) -> None:
+    """Runs a pipeline to its end and writes the run folder; whatever happens, no process is left.
+
+    Raises:
+        InvalidInputError: the user's input is at fault.
+        ModynError: it failed; the report of what was done is written nevertheless.
+        typer.Exit: it was stopped by a signal.
+    """
+    folder = RunFolder(output)
+    folder.check()
+    display = display_for(sys.stderr)
+    for notice in notices:
+        display.say(f"notice: {notice}")
+    with _server(target, name) as client:
+        pipeline_id = client.submit(path, mode, maximum_triggers=maximum_triggers, reuse=reuse)
+        ended, stopper = follow(client, pipeline_id, display, stops=True)
+        report, resolved_yaml = client.report_and_yaml(pipeline_id)
+        jobs = (
+            [] if target.server is not None or not ended.HasField("error") else _job_outputs(target.state, pipeline_id)
+        )
+        folder.write(report, resolved_yaml, job_outputs=jobs)
+    print_report(report)
+    typer.echo(f"results: {_shown(folder.path)}")
+    raise_for_status(ended)
+    if stopper.received is not None and ended.status != Pipeline.COMPLETED:
+        raise typer.Exit(stopper.received.exit_status)
+
+
+def follow(client: Client, pipeline_id: str, display: Display, *, stops: bool) -> tuple[Pipeline, StopOnSignal]:
+    """Shows a pipeline until it has ended.
+
+    Args:
+        client: connected to its server.
+        pipeline_id: of the pipeline.
+        display: where to show it.
+        stops: the first Ctrl-C asks the pipeline to stop.
+    """
+
+    def stop() -> None:
+        display.say("stopping the pipeline; press Ctrl-C again to give up at once")
+        with suppress(ModynError):  # it may have ended meanwhile
+            client.stop(pipeline_id, wait=False)
+
+    stopper = StopOnSignal(stop)
+    if not stops:
+        with display:
+            return _follow(client, pipeline_id, display), stopper
+    with stopper, display:
+        return _follow(client, pipeline_id, display), stopper
+
+
+def raise_for_status(pipeline: Pipeline) -> None:
+    """
+    Raises:
+        InvalidInputError: the pipeline failed because of the user's input.
+        JobFailedError: it failed otherwise.
+    """
+    if pipeline.HasField("error"):
+        raise (InvalidInputError if pipeline.error.input_error else JobFailedError)(pipeline.error.message)
+
+
+def _follow(client: Client, pipeline_id: str, display: Display) -> Pipeline:
+    for event in client.watch(pipeline_id):
+        display.handle(event)
+    return client.status(pipeline_id)
+
+
+@contextmanager
+def _server(target: Target, name: str) -> Iterator[Client]:
+    if target.server is not None:
+        with Client(target.server) as client:
+            yield client
+        return
+    server = EmbeddedServer(StateDirectory(target.state), f"run {name}", catalog_url=target.catalog)
+    start_patiently(server)
+    with Client.of_server(server, owned=True) as client:
+        yield client
+
+
+def _job_outputs(state: Path, pipeline_id: str) -> list[Path]:
+    """Non-empty files with what the pipeline's jobs printed."""
+    folder = StateDirectory(state).path / "jobs" / pipeline_id
+    return [path for path in sorted(folder.glob("*")) if path.is_file() and path.stat().st_size]
+
+
+def _shown(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -1,0 +1,246 @@
+"""The composition root: which services a process serves, and everything they need.
+
+The only place that knows how each service is constructed. A service's module is imported when it is asked for, so a
+process that serves storage alone loads nothing of training.
+"""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import grpc
+
+from modyn.core.catalog import Catalog
+from modyn.core.errors import InvalidInputError
+from modyn.core.jobs import ForkServerLauncher, JobLauncher
+from modyn.core.peers import Addresses, Peers
+from modyn.core.rpc import RpcServer
+from modyn.core.state import SERVICES, StateDirectory
+
+JOB_SERVICES = ("trainer_server", "evaluator")
+"""Services that run jobs in child processes."""
+
+READING_SERVICES = ("storage", "supervisor")
+"""What reports, listings and statuses need: no jobs, so nothing heavy is loaded."""
+
+UNIX_PATH_LIMIT = 100
+"""Longest path of a Unix socket in bytes (107 on Linux, 103 on macOS)."""
+
+
+class Service(Protocol):
+    """What every service class offers."""
+
+    def add_to(self, server: grpc.Server) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Server:
+    """Serves any set of services from one process on one port.
+
+    Use it as a context manager, or call :meth:`start` and :meth:`close`. Whatever happens in between, after
+    :meth:`close` no child process is left and the locks on the state directory are free.
+
+    Args:
+        state: directory that outlives the process; the served services' locks on it are taken.
+        services: names out of :data:`~modyn.core.state.SERVICES`.
+        address: ``host:port`` (port 0 picks a free one) or ``unix:path``.
+        catalog_url: ``sqlite:///…`` or ``postgresql://…``; by default SQLite inside the state directory.
+        peers: where the services listen that this process does not serve; an empty string means here.
+        allow_user_code: accept inline Python and code folders in pipelines.
+        insecure: allow an address that other machines can reach, without encryption.
+        what: how this process calls itself to others that want the state directory, such as ``run digits``.
+        announce: tell others the address, so that they can join instead of being refused.
+    """
+
+    def __init__(
+        self,
+        state: StateDirectory,
+        *,
+        services: Sequence[str] = SERVICES,
+        address: str,
+        catalog_url: str | None = None,
+        peers: Addresses | None = None,
+        allow_user_code: bool,
+        insecure: bool = False,
+        what: str,
+        announce: bool = True,
+    ) -> None:
+        self.state = state
+        self.services = _checked(services)
+        self.address = address
+        self._catalog_url = catalog_url
+        self._addresses = peers or Addresses.all_at("")
+        self._allow_user_code = allow_user_code
+        self._insecure = insecure
+        self._what = what
+        self._announce = announce
+        self._running = ExitStack()
+        self._rpc: RpcServer | None = None
+
+    def start(self) -> None:
+        """Serves; returns once calls are answered and jobs start fast.
+
+        Raises:
+            ConflictError: another process uses the state directory, or the address.
+            UnavailableError: the catalog cannot be reached.
+        """
+        with ExitStack() as starting:  # undone if anything below fails
+            claim = self.state.claim(self.services, self._what)
+            starting.callback(claim.close)
+            launcher = self._start_launcher(starting)  # first: it imports while the rest starts
+            catalog = Catalog(self._catalog_url or self.state.default_catalog_url)
+            starting.callback(catalog.close)
+            peers = Peers(self._addresses)
+            starting.callback(peers.close)
+            build = partial(self._build, catalog=catalog, peers=peers, launcher=launcher, starting=starting)
+            built = [build(name) for name in self.services if name != "supervisor"]
+            starting.callback(self._stop_rpc)
+            if "supervisor" in self.services:  # last, so closed first: before anything its pipelines call
+                built.append(build("supervisor"))
+            self._rpc = RpcServer(self.address, [service.add_to for service in built], insecure=self._insecure)
+            self.address = self._rpc.address
+            peers.addresses = self._resolved_addresses()
+            self._rpc.start()
+            if launcher is not None:
+                launcher.wait_ready()
+            if self._announce:
+                claim.announce(self.address)
+            self._running = starting.pop_all()
+
+    def wait(self) -> None:
+        """Blocks until the server is stopped."""
+        if self._rpc is not None:
+            self._rpc.wait()
+
+    def close(self) -> None:
+        """Stops pipelines, calls and jobs, in this order; safe to call twice."""
+        self._running.close()
+
+    def __enter__(self) -> Server:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _start_launcher(self, starting: ExitStack) -> ForkServerLauncher | None:
+        serving = [name for name in JOB_SERVICES if name in self.services]
+        if not serving:
+            return None
+        modules = [module for name in serving for module in _module(name).PRELOAD]
+        launcher = ForkServerLauncher(list(dict.fromkeys(modules)))
+        starting.callback(launcher.close)
+        return launcher
+
+    def _build(
+        self, name: str, *, catalog: Catalog, peers: Peers, launcher: JobLauncher | None, starting: ExitStack
+    ) -> Service:
+        module = _module(name)
+        service: Service
+        match name:
+            case "storage":
+                service = module.StorageService(self.state, catalog)
+            case "selector":
+                service = module.SelectorService(self.state, catalog, peers)
+            case "supervisor":
+                service = module.SupervisorService(self.state, catalog, peers, allow_user_code=self._allow_user_code)
+            case _:
+                cls = module.TrainerService if name == "trainer_server" else module.EvaluatorService
+                service = cls(self.state, catalog, peers, launcher=launcher, allow_user_code=self._allow_user_code)
+        starting.callback(service.close)
+        return service
+
+    def _stop_rpc(self) -> None:
+        if self._rpc is not None:
+            self._rpc.stop()
+
+    def _resolved_addresses(self) -> Addresses:
+        """Served services are here; so are those nobody said anything about."""
+        here = {
+            field.name: self.address
+            for field in fields(Addresses)
+            if field.name in self.services or not getattr(self._addresses, field.name)
+        }
+        return replace(self._addresses, **here)
+
+
+class EmbeddedServer(Server):
+    """A server private to this process and its user: a Unix socket in a directory only the user can enter.
+
+    It lends its processes, not its state: what happened stays in the state directory.
+
+    Args:
+        state: the state directory.
+        what: how this process calls itself to others.
+        services: what to serve.
+        catalog_url: as in :class:`Server`.
+        announce: as in :class:`Server`.
+    """
+
+    def __init__(
+        self,
+        state: StateDirectory,
+        what: str,
+        *,
+        services: Sequence[str] = SERVICES,
+        catalog_url: str | None = None,
+        announce: bool = True,
+    ) -> None:
+        super().__init__(
+            state,
+            services=services,
+            address="",
+            catalog_url=catalog_url,
+            allow_user_code=True,
+            what=what,
+            announce=announce,
+        )
+
+    def start(self) -> None:
+        folder = private_folder()
+        self.address = f"unix:{folder / 'modyn.sock'}"
+        try:
+            super().start()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        stop, self._running = self._running, ExitStack()
+        self._running.callback(shutil.rmtree, folder, ignore_errors=True)
+        self._running.push(stop)
+
+
+def embedded(state: StateDirectory, what: str, **options: Any) -> EmbeddedServer:
+    """A private server with everything; start it, or use it as a context manager."""
+    return EmbeddedServer(state, what, **options)
+
+
+def private_folder() -> Path:
+    """A new directory (mode 0700) whose path is short enough for a Unix socket."""
+    folder = Path(tempfile.mkdtemp(prefix="modyn-"))
+    if len(bytes(folder)) + len("/modyn.sock") <= UNIX_PATH_LIMIT:
+        return folder
+    folder.rmdir()
+    return Path(tempfile.mkdtemp(prefix="modyn-", dir="/tmp"))  # mkdtemp makes it private
+
+
+def _checked(services: Sequence[str]) -> tuple[str, ...]:
+    unknown = [name for name in services if name not in SERVICES]
+    if unknown or not services:
+        raise InvalidInputError(
+            f"service {', '.join(unknown) or '(none)'} is not known; expected some of {', '.join(SERVICES)}"
+        )
+    return tuple(name for name in SERVICES if name in services)
+
+
+def _module(service: str) -> Any:
+    return importlib.import_module(f"modyn.{service}.service")

@@ -1,0 +1,199 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from modyn.client.markdown import interpretation, number, readable
+from modyn.client.options import format_time
+from modyn.core.report import CompositeScore, Report, TriggerSeconds
+from modyn.proto.storage_pb2 import DatasetDescription
+from modyn.proto.supervisor_pb2 import Pipeline
+
+WIDTH_WITHOUT_TERMINAL = 160
+"""Columns; a file or a pipe has no width of its own and must not lose text."""
+
+
+def console() -> Console:
+    """Standard output, as wide as it is."""
+    width = None if sys.stdout.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Console(width=width, highlight=False)
+
+
+def print_report(report: Report) -> None:
+    """The final table of a run."""
+    out = console()
+    pipeline, cost = report.pipeline, report.cost
+    seconds = {name: sum(getattr(t.seconds, name) for t in report.triggers) for name in TriggerSeconds.model_fields}
+    facts = _table(f"{pipeline.name}: {pipeline.status}", "", "")
+    facts.add_row("triggers", f"{len(report.triggers):,}")
+    facts.add_row("samples seen", f"{report.run.samples_seen:,}")
+    facts.add_row(
+        "samples trained",
+        f"{cost.samples_trained:,} in {cost.trainings:,} trainings"
+        + (f" ({cost.trainings_reused:,} reused)" if cost.trainings_reused else ""),
+    )
+    facts.add_row("select", f"{cost.select_seconds:.2f} s")
+    facts.add_row("start of jobs", f"{seconds['start']:.2f} s")
+    facts.add_row("train", f"{cost.train_seconds:.2f} s")
+    facts.add_row("store", f"{seconds['store']:.2f} s")
+    facts.add_row("evaluate", f"{cost.evaluate_seconds:.2f} s")
+    facts.add_row("triggering policy", f"{cost.trigger_seconds:.2f} s")
+    facts.add_row("ingest", f"{cost.ingest_seconds:.2f} s")
+    facts.add_row("firing to first batch", f"{number(report.fixed_cost.first_batch_ms_median, 0)} ms (median)")
+    facts.add_row("wall", f"{cost.wall_seconds:.2f} s")
+    out.print(facts)
+    if report.composite:
+        out.print(_composite_table(report))
+        for handler, dataset, metric, score in composite_scores(report):
+            out.print(f"{handler}/{dataset}/{metric}: {interpretation(score)}", soft_wrap=True)
+    for failure in report.failures:
+        out.print(f"failed: {failure}", soft_wrap=True)
+
+
+def composite_scores(report: Report) -> Iterable[tuple[str, str, str, CompositeScore]]:
+    """All composite scores with handler, dataset and metric."""
+    for handler, datasets in report.composite.items():
+        for dataset, metrics in datasets.items():
+            for metric, score in metrics.items():
+                yield handler, dataset, metric, score
+
+
+def _composite_table(report: Report) -> Table:
+    names = sorted({name for *_, score in composite_scores(report) for name in score.baselines})
+    table = _table(
+        "composite scores",
+        "handler",
+        "dataset",
+        "metric",
+        "currently active",
+        "currently trained",
+        *(f"{readable(name)} (no model)" for name in names),
+        "windows",
+    )
+    for handler, dataset, metric, score in composite_scores(report):
+        table.add_row(
+            handler,
+            dataset,
+            metric,
+            number(score.currently_active),
+            number(score.currently_trained),
+            *(number(score.baselines.get(name)) for name in names),
+            f"{score.windows_scored} scored, {score.windows_empty} empty, {score.windows_without_model} without model",
+        )
+    return table
+
+
+def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
+    table = _table(None, "id", "name", "status", "dataset", "mode", "triggers", "samples", "started")
+    for p in pipelines:
+        table.add_row(
+            p.id,
+            p.name,
+            status_name(p),
+            p.dataset,
+            "live" if p.live else "replay",
+            f"{p.num_triggers:,}",
+            f"{p.samples_seen:,}",
+            format_time(p.created_at),
+        )
+    console().print(table)
+
+
+def print_pipeline(p: Pipeline) -> None:
+    table = _table(None, "", "")
+    rows = [
+        ("id", p.id),
+        ("name", p.name),
+        ("status", status_name(p)),
+        ("dataset", p.dataset),
+        ("mode", "live" if p.live else "replay"),
+        ("triggers", f"{p.num_triggers:,}"),
+        ("samples seen", f"{p.samples_seen:,}"),
+        ("started", format_time(p.created_at)),
+    ]
+    if p.HasField("ended_at"):
+        rows.append(("ended", format_time(p.ended_at)))
+    if p.HasField("error"):
+        rows.append(("error", p.error.message))
+    rows += [("notice", notice) for notice in p.notices]
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def print_datasets(datasets: Sequence[DatasetDescription]) -> None:
+    table = _table(None, "name", "samples", "unlabelled", "first", "last", "segments", "size", "quarantined files")
+    for d in datasets:
+        table.add_row(
+            d.name,
+            f"{d.num_samples:,}",
+            f"{d.num_unlabelled:,}",
+            *_span(d),
+            f"{d.num_segments:,}",
+            readable_bytes(d.num_bytes),
+            f"{len(d.quarantined):,}",
+        )
+    console().print(table)
+
+
+def print_dataset(d: DatasetDescription) -> None:
+    out = console()
+    table = _table(None, "", "")
+    first, last = _span(d)
+    rows = [
+        ("name", d.name),
+        ("samples", f"{d.num_samples:,}"),
+        ("unlabelled", f"{d.num_unlabelled:,}"),
+        ("superseded", f"{d.num_superseded:,}"),
+        ("next key", str(d.end_key)),
+        ("first", first),
+        ("last", last),
+        ("files", f"{d.num_files:,}"),
+        ("segments", f"{d.num_segments:,}"),
+        ("size", readable_bytes(d.num_bytes)),
+        ("payload", ", ".join(f"{column.name} ({column.type})" for column in d.payload) or "-"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    if d.quarantined:
+        files = _table("quarantined files", "path", "since", "reason")
+        for file in d.quarantined:
+            files.add_row(file.path, format_time(file.at), file.reason)
+        out.print(files)
+
+
+def status_name(pipeline: Pipeline) -> str:
+    return Pipeline.Status.Name(pipeline.status).lower()
+
+
+def readable_bytes(n: int) -> str:
+    """
+    >>> readable_bytes(512), readable_bytes(3 << 20)
+    ('512 B', '3.0 MiB')
+    """
+    size = float(n)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{n} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def _span(d: DatasetDescription) -> tuple[str, str]:
+    return (
+        format_time(d.first_timestamp if d.HasField("first_timestamp") else None),
+        format_time(d.last_timestamp if d.HasField("last_timestamp") else None),
+    )
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", show_header=any(columns))
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,104 @@
+"""Reading pipelines: YAML text in, a checked configuration (or every problem at once) out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from modyn.core.config.pipeline import PipelineConfig
+from modyn.core.config.problems import Problem, problems_of
+from modyn.core.config.published import Reading
+from modyn.core.config.schema import json_schema
+from modyn.core.config.source import Document, read_document, read_text
+from modyn.core.errors import InvalidInputError, NotAvailableError
+
+__all__ = ["LoadedPipeline", "json_schema", "load_pipeline_file", "load_pipeline_text", "resolved_yaml"]
+
+
+@dataclass(frozen=True)
+class LoadedPipeline:
+    """A pipeline file that has no errors.
+
+    Attributes:
+        name: of the file.
+        config: None if the pipeline needs something a later release will have.
+        notices: what the user should know, such as keys without effect; one line each.
+        planned: what it needs that this release does not have yet; one line each.
+    """
+
+    name: str
+    config: PipelineConfig | None
+    notices: list[str] = field(default_factory=list)
+    planned: list[str] = field(default_factory=list)
+
+    def require_runnable(self) -> PipelineConfig:
+        """The configuration of a pipeline that this release can run.
+
+        Raises:
+            NotAvailableError: it needs what a later release will have.
+        """
+        if self.config is None:
+            lines = "\n".join(f"  {line}" for line in self.planned)
+            raise NotAvailableError(f"{self.name} is valid but cannot run yet:\n{lines}")
+        return self.config
+
+
+def load_pipeline_file(path: Path | str) -> LoadedPipeline:
+    """Reads a pipeline file; see :func:`load_pipeline_text`."""
+    path = Path(path)
+    return load_pipeline_text(read_text(path), str(path))
+
+
+def load_pipeline_text(text: str, name: str) -> LoadedPipeline:
+    """Reads a pipeline.
+
+    Args:
+        text: YAML.
+        name: of the file, for messages.
+
+    Raises:
+        InvalidInputError: with every problem, one a line, in the order of the file. Nothing is executed: inline
+            Python is only compiled.
+    """
+    document = read_document(text, name)
+    reading = Reading()
+    problems = [Problem(location, text) for location, text in document.problems]
+    config = None
+    try:
+        config = PipelineConfig.model_validate(document.tree, context=reading)
+    except ValidationError as error:
+        problems += problems_of(error, PipelineConfig, document.tree)
+    problems.sort(key=lambda problem: document.line_of(problem.location))
+    wrong = [problem for problem in problems if not problem.planned]
+    if wrong:
+        raise InvalidInputError(_report(document, wrong))
+    return LoadedPipeline(name, config, reading.notices, [str(problem) for problem in problems])
+
+
+def _report(document: Document, problems: list[Problem]) -> str:
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"  {problem} (line {document.line_of(problem.location)})" for problem in problems]
+    return "\n".join([f"{document.name}: {count}", *lines])
+
+
+# ---------------------------------------------------------------------------------------------------- writing
+
+
+class _Dumper(yaml.SafeDumper):
+    """Text of several lines, such as inline Python, as a block."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def resolved_yaml(config: PipelineConfig) -> str:
+    """The pipeline with every default filled in, in a stable order; reading it gives an equal configuration."""
+    tree = config.model_dump(mode="json")
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -1,0 +1,156 @@
+"""The prediction job: every sample is read and decoded once, and shown once to each model that needs it.
+
+A sample's scores can depend in their last bits on which samples share its batch, because kernels differ by batch
+size. Batches are therefore a function of the job's description alone.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from modyn.core.arrow import decode_batch
+from modyn.core.config.pipeline import DataSection, ModelSection
+from modyn.core.config.problems import parse_section
+from modyn.core.digests import digest_file
+from modyn.core.errors import InvalidInputError
+from modyn.core.files import fsync_file
+from modyn.core.keysets import KeySet
+from modyn.core.rpc import connect
+from modyn.core.values import from_value
+from modyn.evaluator.inference import Inputs, ModelRun, OutcomeBuffer
+from modyn.evaluator.plan import ModelTask
+from modyn.models.decoding import Decoder
+from modyn.proto.evaluator_pb2 import (
+    EvaluateFailure,
+    EvaluateProgress,
+    PredictedLabels,
+    PredictedModel,
+    PredictEvent,
+    PredictJob,
+    PredictResult,
+)
+from modyn.proto.storage_pb2_grpc import StorageStub
+from modyn.storage.reader import read_samples
+
+PROGRESS_SECONDS = 0.2
+"""Pause between two progress events."""
+
+Emit = Callable[[bytes], None]
+
+
+def run(payload: bytes, emit: Emit) -> None:
+    """Entry point: predicts as a serialised :class:`PredictJob` says and emits :class:`PredictEvent` messages.
+
+    A model that fails is reported and left out; whatever keeps all of them from working is raised.
+
+    Raises:
+        ModynError: what went wrong, for the user.
+    """
+    job = PredictJob.FromString(payload)
+    root = job.code.root if job.code.HasField("root") else None
+    device = _configure(job)
+    decoder = Decoder(parse_section(DataSection, from_value(job.data), "evaluation dataset"), root)
+
+    def send(event: PredictEvent) -> None:
+        emit(event.SerializeToString())
+
+    if job.HasField("labels"):
+        send(PredictEvent(labels=PredictedLabels(classes=_classes(decoder, job.labels))))
+    result = PredictResult()
+    if job.tasks:
+        model = parse_section(ModelSection, from_value(job.model), "model")
+        with connect(job.storage_address) as channel:
+            stub = StorageStub(channel)
+            runs = [ModelRun(ModelTask.from_proto(task), model, root, stub, device, job.seed) for task in job.tasks]
+            result = _predict(job, stub, decoder, runs, device, send)
+    send(PredictEvent(result=result))
+
+
+def _predict(
+    job: PredictJob,
+    stub: StorageStub,
+    decoder: Decoder,
+    runs: list[ModelRun],
+    device: torch.device,
+    send: Callable[[PredictEvent], None],
+) -> PredictResult:
+    begin = time.perf_counter()
+    total = sum(len(run.task) for run in runs)
+    done, position, reported = 0, 0, begin
+    output = OutcomeBuffer(Path(job.output), keep_scores=job.keep_scores)
+    samples = read_samples(
+        stub, job.dataset, KeySet.from_proto(job.keys), batch_size=job.batch_size, columns=decoder.columns
+    )
+    for batch in samples:
+        inputs = _moved(decoder.inputs(batch.columns), device)
+        untouched = _versions(inputs)
+        for run in runs:
+            if run.failed:
+                continue
+            done += run.see(inputs, batch.keys, position, output)
+            if run.failed:
+                send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=run.failure or "")))
+            if _versions(inputs) != untouched:  # the model worked in place; the next one must not see that
+                inputs = _moved(decoder.inputs(batch.columns), device)
+                untouched = _versions(inputs)
+        position += len(batch)
+        if time.perf_counter() - reported > PROGRESS_SECONDS:
+            reported = time.perf_counter()
+            send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
+        if all(run.failed for run in runs):
+            break
+    samples.close()
+    output.close()
+    send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
+    finished = [PredictedModel(model=run.task.model, num_samples=len(run.task)) for run in runs if not run.failed]
+    if not finished:
+        return PredictResult(seconds=time.perf_counter() - begin)
+    fsync_file(Path(job.output))
+    seconds = time.perf_counter() - begin
+    return PredictResult(file=digest_file(Path(job.output)), seconds=seconds, models=finished)
+
+
+def _classes(decoder: Decoder, labels: bytes) -> bytes:
+    """Labels as the label transformer makes them, packed int64."""
+    column = decode_batch(labels).column(0)
+    classes = decoder.labels(column)
+    if classes.ndim != 1 or classes.is_floating_point() or classes.is_complex():
+        raise InvalidInputError(
+            f"label_transformer_function returned {classes.dtype} of shape {list(classes.shape)} for {len(column)} "
+            "labels; classification metrics need one integer class a sample"
+        )
+    return classes.to(torch.int64).numpy().astype("<i8", copy=False).tobytes()
+
+
+def _configure(job: PredictJob) -> torch.device:
+    """Fixes what must not vary between two runs of the same job."""
+    torch.set_num_threads(job.threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    np.random.seed(job.seed % 2**32)  # whatever user code draws
+    device = torch.device(job.device)
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise InvalidInputError(f"evaluation.device: {job.device}: {count} CUDA devices can be used here; use cpu")
+    return device
+
+
+def _versions(inputs: Inputs) -> list[int]:
+    """Counts of the in-place changes made to the tensors so far."""
+    return [tensor._version for tensor in (inputs.values() if isinstance(inputs, dict) else [inputs])]
+
+
+def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+    if device.type == "cpu":
+        return inputs
+    if isinstance(inputs, dict):
+        return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
+    return inputs.to(device, non_blocking=True)

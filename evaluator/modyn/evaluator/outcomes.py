@@ -1,0 +1,135 @@
+"""Outcome files: what models said of samples, as immutable Arrow columns.
+
+One file holds the predictions of one job. It is an Arrow IPC file whose batches have the columns ``key`` int64,
+``prediction`` int64 and, where a metric needed them, ``scores`` (fixed-size list of float32). A batch's own metadata
+names the model it belongs to. Schema metadata carries the format version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modyn.core.arrow import Int64Array
+from modyn.core.errors import CorruptDataError
+from modyn.core.versions import OUTCOME_FORMAT_VERSION
+
+_MODEL = b"modyn.model"
+_VERSION = b"modyn.outcome_format"
+
+Scores = npt.NDArray[np.float32]
+
+MAX_TABLE_SPAN = 8
+"""A look-up table over a key span is used while the span has at most this many keys per stored one."""
+
+
+class OutcomeWriter:
+    """Writes one outcome file, batch by batch; a context manager.
+
+    Args:
+        path: of the file.
+        num_outputs: scores per sample, or None to keep no scores.
+    """
+
+    def __init__(self, path: Path, num_outputs: int | None) -> None:
+        fields = [pa.field("key", pa.int64(), nullable=False), pa.field("prediction", pa.int64(), nullable=False)]
+        if num_outputs is not None:
+            fields.append(pa.field("scores", pa.list_(pa.float32(), num_outputs), nullable=False))
+        schema = pa.schema(fields, metadata={_VERSION: str(OUTCOME_FORMAT_VERSION).encode()})
+        self._num_outputs = num_outputs
+        self._schema = schema
+        self._writer = pa.ipc.new_file(str(path), schema)
+
+    def write(self, model: str, keys: Int64Array, predictions: Int64Array, scores: Scores | None) -> None:
+        columns = [pa.array(keys), pa.array(predictions)]
+        if self._num_outputs is not None:
+            assert scores is not None  # kept whenever the file has a column for them
+            columns.append(pa.FixedSizeListArray.from_arrays(pa.array(scores.reshape(-1)), self._num_outputs))
+        batch = pa.record_batch(columns, schema=self._schema)
+        self._writer.write_batch(batch, custom_metadata={_MODEL: model.encode()})
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelOutcomes:
+    """What one model said of n samples.
+
+    Attributes:
+        keys: int64 [n], no key twice.
+        predictions: int64 [n].
+        scores: float32 [n, outputs], or None.
+    """
+
+    keys: Int64Array
+    predictions: Int64Array
+    scores: Scores | None
+
+    def rows_of(self, keys: Int64Array) -> Int64Array:
+        """For each of ``keys``, the row that holds it, or -1; int64."""
+        if len(keys) == len(self.keys) and np.array_equal(keys, self.keys):
+            return np.arange(len(keys), dtype=np.int64)
+        if not len(keys) or not len(self.keys):
+            return np.full(len(keys), -1, dtype=np.int64)
+        first, last = int(self.keys.min()), int(self.keys.max())
+        if last - first < MAX_TABLE_SPAN * len(self.keys):
+            return self._rows_by_table(keys, first, last)
+        order = np.argsort(self.keys)
+        place = np.minimum(np.searchsorted(self.keys[order], keys), len(order) - 1)
+        rows: Int64Array = np.where(self.keys[order][place] == keys, order[place], -1)
+        return rows
+
+    def _rows_by_table(self, keys: Int64Array, first: int, last: int) -> Int64Array:
+        table = np.full(last - first + 1, -1, dtype=np.int64)
+        table[self.keys - first] = np.arange(len(self.keys))
+        inside = (keys >= first) & (keys <= last)
+        rows = np.full(len(keys), -1, dtype=np.int64)
+        rows[inside] = table[keys[inside] - first]
+        return rows
+
+
+class OutcomeFile:
+    """A memory-mapped outcome file.
+
+    Raises:
+        CorruptDataError: it is no outcome file, or of a newer format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise CorruptDataError(f"outcome file {path} cannot be read: {error}") from error
+        version = (self._reader.schema.metadata or {}).get(_VERSION)
+        if version != str(OUTCOME_FORMAT_VERSION).encode():
+            raise CorruptDataError(f"outcome file {path} has format {version!r}; expected {OUTCOME_FORMAT_VERSION}")
+        self._batches: dict[str, list[pa.RecordBatch]] = {}
+        for index in range(self._reader.num_record_batches):
+            batch, metadata = self._reader.get_batch_with_custom_metadata(index)
+            self._batches.setdefault(metadata[_MODEL].decode(), []).append(batch)
+
+    def of(self, model: str) -> ModelOutcomes:
+        """The outcomes of one model; none of it is copied if they are one batch."""
+        batches = self._batches.get(model) or [self._reader.schema.empty_table().to_batches()[0]]
+        parts = [_arrays(batch) for batch in batches]
+        if len(parts) == 1:
+            return parts[0]
+        scores = [part.scores for part in parts if part.scores is not None]
+        return ModelOutcomes(
+            np.concatenate([part.keys for part in parts]),
+            np.concatenate([part.predictions for part in parts]),
+            np.concatenate(scores) if scores else None,
+        )
+
+
+def _arrays(batch: pa.RecordBatch) -> ModelOutcomes:
+    scores: Scores | None = None
+    if "scores" in batch.schema.names:
+        column = batch.column("scores")
+        scores = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+    return ModelOutcomes(batch.column("key").to_numpy(), batch.column("prediction").to_numpy(), scores)

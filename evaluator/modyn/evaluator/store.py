@@ -1,0 +1,133 @@
+"""Stored outcomes: files named by their content, and the catalog rows that say what they hold."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from modyn.core.catalog import Catalog
+from modyn.core.digests import digest_file
+from modyn.core.errors import CorruptDataError
+from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, remove_leftovers
+from modyn.core.state import StateDirectory
+from modyn.evaluator.outcomes import OutcomeFile
+from modyn.evaluator.tables import outcomes
+
+logger = logging.getLogger(__name__)
+
+_QUERY_DIGESTS = 500
+"""Digests per query; databases limit the number of parameters."""
+
+
+@dataclass(frozen=True)
+class StoredOutcomes:
+    """Where the predictions of one model on some samples are.
+
+    Attributes:
+        input_digest: of everything a prediction depends on but the sample.
+        first_key: smallest key with a prediction.
+        end_key: one more than the largest.
+        content_digest: of the data under that key span.
+        coverage: digest of the keys, in order.
+        seconds: what predicting them took.
+        file: digest of the outcome file.
+    """
+
+    input_digest: str
+    model: str
+    dataset: str
+    first_key: int
+    end_key: int
+    content_digest: str
+    coverage: str
+    num_samples: int
+    has_scores: bool
+    seconds: float
+    file: str
+
+
+class OutcomeStore:
+    """All outcomes of a state directory; safe to use from many threads."""
+
+    def __init__(self, state: StateDirectory, catalog: Catalog) -> None:
+        self._folder = state.folder("outcomes")
+        self._catalog = catalog
+        self._lock = threading.Lock()  # between putting a file in place and recording it
+        self._verified: set[str] = set()
+        remove_leftovers(self._folder)
+        catalog.migrate("evaluator", Path(__file__).parent / "migrations" / "versions")
+
+    def temporary_path(self) -> Path:
+        """Where a job may write; the file counts once it is adopted."""
+        return self._folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}.arrow"
+
+    def find(self, input_digests: Iterable[str], *, with_scores: bool) -> dict[str, list[StoredOutcomes]]:
+        """Stored outcomes by input digest, oldest first."""
+        wanted = list(input_digests)
+        found: dict[str, list[StoredOutcomes]] = {digest: [] for digest in wanted}
+        columns = [outcomes.c[name] for name in StoredOutcomes.__dataclass_fields__]
+        with self._catalog.read() as connection:
+            for start in range(0, len(wanted), _QUERY_DIGESTS):
+                query = sa.select(*columns).where(outcomes.c.input_digest.in_(wanted[start : start + _QUERY_DIGESTS]))
+                if with_scores:
+                    query = query.where(outcomes.c.has_scores)
+                for row in connection.execute(query.order_by(outcomes.c.id)):
+                    found[row.input_digest].append(StoredOutcomes(**row._mapping))
+        return found
+
+    def open(self, stored: StoredOutcomes) -> OutcomeFile | None:
+        """The file with these outcomes; None, and the rows forgotten, if it is missing or damaged."""
+        path = self._path(stored.file)
+        try:
+            if stored.file not in self._verified and digest_file(path) != stored.file:
+                raise CorruptDataError(f"outcome file {path} does not match its checksum")
+            self._verified.add(stored.file)
+            return OutcomeFile(path)
+        except (OSError, CorruptDataError) as error:
+            logger.warning("stored predictions are made again: %s", error)
+            with self._catalog.write() as connection:
+                connection.execute(outcomes.delete().where(outcomes.c.file == stored.file))
+            return None
+
+    def adopt(self, temporary: Path, file: str, rows: Sequence[StoredOutcomes]) -> OutcomeFile:
+        """Puts a job's file in place and records it; rows that say what an older one says are dropped.
+
+        Args:
+            temporary: the fsynced file; gone afterwards.
+            file: digest of its content.
+            rows: what it holds; with none, the file lives only as long as the answer.
+        """
+        path = self._path(file)
+        with self._lock:
+            os.replace(temporary, path)
+            fsync_directory(self._folder)
+            self._verified.add(file)
+            kept = self._record(file, rows)
+            opened = OutcomeFile(path)
+            if not kept:
+                path.unlink()  # the open mapping stays readable
+        return opened
+
+    def _record(self, file: str, rows: Sequence[StoredOutcomes]) -> bool:
+        with self._catalog.write() as connection:
+            for row in rows:
+                same = sa.and_(
+                    outcomes.c.input_digest == row.input_digest,
+                    outcomes.c.coverage == row.coverage,
+                    outcomes.c.content_digest == row.content_digest,
+                    outcomes.c.has_scores == row.has_scores,
+                )
+                if connection.execute(sa.select(outcomes.c.id).where(same)).first() is None:
+                    connection.execute(outcomes.insert().values(**vars(row), created_at=time.time()))
+            return connection.execute(sa.select(outcomes.c.id).where(outcomes.c.file == file)).first() is not None
+
+    def _path(self, file: str) -> Path:
+        return self._folder / f"{file}.arrow"

@@ -1,0 +1,1 @@
+"""Network code of the built-in models; imports torch."""

@@ -1,0 +1,105 @@
+"""The one place where the selector speaks to the database."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from modyn.core.catalog import Catalog
+from modyn.selector.tables import training_sets, trigger_data
+
+
+@dataclass(frozen=True)
+class TrainingSetRow:
+    """A stored training set."""
+
+    digest: str
+    dataset: str
+    num_samples: int
+    has_weights: bool
+    created_at: float
+
+
+@dataclass(frozen=True)
+class TriggerRow:
+    """One trigger of a pipeline: what it selected from, how, and the result."""
+
+    pipeline_id: str
+    trigger_index: int
+    dataset: str
+    new_data: str
+    num_new: int
+    num_unlabelled: int
+    last_timestamp: int | None
+    selection: dict[str, Any]
+    seed: int
+    input_digest: str
+    training_set: str
+    seconds: float
+    created_at: float
+
+
+class SelectorCatalog:
+    """Named queries; a method is one transaction."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        catalog.migrate("selector", Path(__file__).parent / "migrations" / "versions")
+
+    def trigger(self, pipeline_id: str, trigger_index: int) -> TriggerRow | None:
+        query = sa.select(trigger_data).where(
+            trigger_data.c.pipeline_id == pipeline_id, trigger_data.c.trigger_index == trigger_index
+        )
+        return self._one_trigger(query)
+
+    def newest_trigger_of(self, training_set: str) -> TriggerRow | None:
+        """The last trigger that selected a training set."""
+        query = (
+            sa.select(trigger_data)
+            .where(trigger_data.c.training_set == training_set)
+            .order_by(trigger_data.c.created_at.desc(), trigger_data.c.trigger_index.desc())
+            .limit(1)
+        )
+        return self._one_trigger(query)
+
+    def next_trigger_index(self, pipeline_id: str) -> int:
+        query = sa.select(sa.func.max(trigger_data.c.trigger_index)).where(trigger_data.c.pipeline_id == pipeline_id)
+        with self._catalog.read() as connection:
+            last = connection.execute(query).scalar()
+        return 0 if last is None else int(last) + 1
+
+    def new_data(self, pipeline_id: str, first: int, stop: int) -> list[str]:
+        """Digests of the new data of triggers ``first <= index < stop``, in order."""
+        query = (
+            sa.select(trigger_data.c.new_data)
+            .where(
+                trigger_data.c.pipeline_id == pipeline_id,
+                trigger_data.c.trigger_index >= first,
+                trigger_data.c.trigger_index < stop,
+            )
+            .order_by(trigger_data.c.trigger_index)
+        )
+        with self._catalog.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def training_set(self, digest: str) -> TrainingSetRow | None:
+        query = sa.select(training_sets).where(training_sets.c.digest == digest)
+        with self._catalog.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return TrainingSetRow(**row) if row is not None else None
+
+    def record(self, trigger: TriggerRow, training_set: TrainingSetRow) -> None:
+        """Makes a trigger and its training set known, both or neither."""
+        known = sa.select(training_sets.c.digest).where(training_sets.c.digest == training_set.digest)
+        with self._catalog.write() as connection:
+            if connection.execute(known).first() is None:
+                connection.execute(training_sets.insert().values(asdict(training_set)))
+            connection.execute(trigger_data.insert().values(asdict(trigger)))
+
+    def _one_trigger(self, query: sa.Select[Any]) -> TriggerRow | None:
+        with self._catalog.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        return TriggerRow(**row) if row is not None else None

@@ -1,0 +1,111 @@
+"""What the selector asks the storage service about samples: which can be trained on, and their columns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modyn.core.arrow import Int64Array
+from modyn.core.errors import InvalidInputError
+from modyn.core.keysets import KeyRange, KeySet, ranges_to_proto, runs_of
+from modyn.proto.storage_pb2 import InspectSamplesRequest, SamplesInfo
+from modyn.proto.storage_pb2_grpc import StorageStub
+from modyn.storage.reader import Column, Order, read_columns
+
+MAX_RANGES = 4_096
+"""Ranges in one request; scattered keys are covered by wider ranges instead."""
+
+
+class StorageColumns:
+    """Columns of samples of one dataset (see :class:`modyn.core.plugins.selection.SampleColumns`)."""
+
+    def __init__(self, storage: StorageStub, dataset: str) -> None:
+        self._storage = storage
+        self._dataset = dataset
+
+    def labels(self, keys: KeySet) -> pa.Array:
+        """Labels in key-set order, [n], null where missing."""
+        return self._column(keys, Column.LABEL, "label")
+
+    def timestamps(self, keys: KeySet) -> npt.NDArray[np.int64]:
+        """Event times in key-set order, int64 [n], Unix seconds."""
+        times: Int64Array = self._column(keys, Column.TIMESTAMP, "timestamp").to_numpy(zero_copy_only=False)
+        return times
+
+    def inspect(self, cover: tuple[KeyRange, ...]) -> SamplesInfo:
+        """Counts and content digest of the samples in some ranges."""
+        return self._storage.InspectSamples(InspectSamplesRequest(dataset=self._dataset, ranges=ranges_to_proto(cover)))
+
+    def trainable(self, cover: tuple[KeyRange, ...]) -> Trainable:
+        """Which samples in some ranges are live and labelled."""
+        info = self.inspect(cover)
+        if info.num_unlabelled == 0 and info.num_samples == sum(len(r) for r in cover):
+            return Trainable(None, None)
+        # The counts cannot say which ones: only now read a column.
+        table = read_columns(
+            self._storage, self._dataset, KeySet(ranges=cover), columns=[Column.LABEL], order=Order.KEY
+        )
+        keys: Int64Array = table.column("key").combine_chunks().to_numpy(zero_copy_only=False)
+        labelled = table.column("label").is_valid().combine_chunks().to_numpy(zero_copy_only=False)
+        return Trainable(keys[labelled], keys[~labelled])
+
+    def _column(self, keys: KeySet, column: Column.ValueType, name: str) -> pa.Array:
+        table = read_columns(self._storage, self._dataset, keys, columns=[column], order=Order.REQUEST)
+        return table.column(name).combine_chunks()
+
+
+@dataclass(frozen=True, eq=False)
+class Trainable:
+    """The labelled and the unlabelled live keys of some ranges, ascending; both None where all are labelled."""
+
+    labelled: Int64Array | None
+    unlabelled: Int64Array | None
+
+    def keep(self, keys: KeySet) -> KeySet:
+        """The keys that can be trained on, in their order: live and labelled."""
+        if self.labelled is None:
+            return keys
+        array = keys.to_array()
+        return KeySet.from_array(array[_contained(array, self.labelled)])
+
+    def count_unlabelled(self, keys: KeySet) -> int:
+        if self.unlabelled is None:
+            return 0
+        return int(np.count_nonzero(_contained(keys.to_array(), self.unlabelled)))
+
+
+def _contained(keys: Int64Array, ascending: Int64Array) -> npt.NDArray[np.bool_]:
+    if len(ascending) == 0:
+        return np.zeros(len(keys), dtype=np.bool_)
+    positions = np.searchsorted(ascending, keys)
+    found: npt.NDArray[np.bool_] = ascending[np.minimum(positions, len(ascending) - 1)] == keys
+    return found
+
+
+def covering_ranges(keys: KeySet, *, distinct: bool = False) -> tuple[KeyRange, ...]:
+    """At most :data:`MAX_RANGES` ascending ranges that contain all keys: exactly them, where so few can.
+
+    Raises:
+        InvalidInputError: a key appears twice although they must be distinct.
+    """
+    ranges = keys.ranges
+    if ranges is None:
+        ordered = np.sort(keys.to_array())
+        ranges = runs_of(ordered)
+        if ranges is None and distinct:
+            raise InvalidInputError("the new data of a trigger contain a key twice; expected every key once")
+        ranges = ranges if ranges is not None else runs_of(np.unique(ordered))
+        assert ranges is not None  # they strictly ascend
+    if len(ranges) <= MAX_RANGES:
+        return ranges
+    starts = np.array([r.start for r in ranges], dtype=np.int64)
+    ends = np.array([r.end for r in ranges], dtype=np.int64)
+    gaps = starts[1:] - ends[:-1]
+    # keep the widest gaps; stable, so that the same keys always get the same cover
+    kept = np.sort(np.argsort(-gaps, kind="stable")[: MAX_RANGES - 1])
+    firsts = np.concatenate((starts[:1], starts[kept + 1]))
+    lasts = np.concatenate((ends[kept], ends[-1:]))
+    return tuple(KeyRange(int(start), int(end)) for start, end in zip(firsts, lasts, strict=True))

@@ -1,0 +1,46 @@
+"""The new data of all triggers of a pipeline, loaded only as far as a policy looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import overload
+
+from modyn.core.plugins.selection import TriggerData
+
+Load = Callable[[int, int], list[TriggerData]]
+
+
+class History(Sequence[TriggerData]):
+    """Past triggers and, last, the current one; entry ``i`` is trigger ``i``.
+
+    Args:
+        load: new data of triggers ``first <= index < stop``.
+        current: the trigger for which data are being selected.
+    """
+
+    def __init__(self, load: Load, current: TriggerData) -> None:
+        self._load = load
+        self._current = current
+
+    def __len__(self) -> int:
+        return self._current.trigger_index + 1
+
+    @overload
+    def __getitem__(self, index: int) -> TriggerData: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[TriggerData]: ...
+
+    def __getitem__(self, index: int | slice) -> TriggerData | list[TriggerData]:
+        positions = range(len(self))[index]
+        if isinstance(positions, int):
+            return self._between(positions, positions + 1)[0]
+        if not positions:
+            return []
+        first, stop = min(positions), max(positions) + 1
+        entries = self._between(first, stop)
+        return [entries[position - first] for position in positions]
+
+    def _between(self, first: int, stop: int) -> list[TriggerData]:
+        past = min(stop, self._current.trigger_index)
+        entries = self._load(first, past) if first < past else []
+        return [*entries, self._current] if stop > self._current.trigger_index else entries

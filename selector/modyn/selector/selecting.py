@@ -1,0 +1,178 @@
+"""Selecting a trigger's training set, exactly once and restartable at any moment.
+
+Order of writing: the files (named by content, so a repetition writes the same ones), then one transaction with the
+rows. A crash in between leaves files nobody refers to, which the repetition uses.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from modyn.core.digests import digest_inputs
+from modyn.core.errors import ConflictError, InternalError, NotFoundError
+from modyn.core.keysets import KeySet
+from modyn.core.peers import Peers
+from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, SelectionInput, SelectionPolicy, TriggerData
+from modyn.selector.catalog import SelectorCatalog, TrainingSetRow, TriggerRow
+from modyn.selector.columns import StorageColumns, covering_ranges
+from modyn.selector.history import History
+from modyn.selector.keyfiles import KeyFile, KeyFiles
+
+
+@dataclass(frozen=True, eq=False)
+class TriggerRequest:
+    """A trigger for which a training set is asked.
+
+    Attributes:
+        new_data: of this trigger, in the order in which the pipeline saw the samples.
+        last_timestamp: data clock at the trigger, Unix seconds.
+    """
+
+    pipeline_id: str
+    trigger_index: int
+    dataset: str
+    policy: SelectionPolicy
+    seed: int
+    new_data: KeySet
+    last_timestamp: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTrainingSet:
+    """A training set, the (last) trigger it was selected for, and the digest of the data it points to now."""
+
+    row: TrainingSetRow
+    trigger: TriggerRow
+    content: KeyFile
+    content_digest: str
+
+
+class Selecting:
+    """Runs policies and keeps their results."""
+
+    def __init__(self, catalog: SelectorCatalog, files: KeyFiles, peers: Peers) -> None:
+        self._catalog = catalog
+        self._files = files
+        self._peers = peers
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def create(self, request: TriggerRequest) -> StoredTrainingSet:
+        """Selects and stores the training set of a trigger; a repetition answers the first result.
+
+        Raises:
+            ConflictError: the trigger was given before with other inputs, or an earlier one is missing.
+            InvalidInputError: a key appears twice or does not exist.
+            NotFoundError: there is no such dataset.
+        """
+        started = time.perf_counter()
+        with self._locks[request.pipeline_id]:
+            new_data = self._files.put(KeyFile(request.dataset, request.new_data))
+            selection = SELECTION_POLICIES.dump(request.policy)
+            inputs = {"dataset": request.dataset, "new_data": new_data, "selection": selection, "seed": request.seed}
+            input_digest = digest_inputs(inputs)
+            known = self._catalog.trigger(request.pipeline_id, request.trigger_index)
+            if known is None:
+                self._check_order(request)
+                content, num_unlabelled = self._select(request)
+                known = TriggerRow(
+                    pipeline_id=request.pipeline_id,
+                    trigger_index=request.trigger_index,
+                    dataset=request.dataset,
+                    new_data=new_data,
+                    num_new=len(request.new_data),
+                    num_unlabelled=num_unlabelled,
+                    last_timestamp=request.last_timestamp,
+                    selection=selection,
+                    seed=request.seed,
+                    input_digest=input_digest,
+                    training_set=self._files.put(content),
+                    seconds=time.perf_counter() - started,
+                    created_at=time.time(),
+                )
+                self._catalog.record(known, _row(known, content))
+            elif known.input_digest != input_digest:
+                raise ConflictError(
+                    f"trigger {request.trigger_index} of pipeline {request.pipeline_id} was selected before from other "
+                    "data or with other settings; start a new pipeline instead"
+                )
+        return self._stored(known)
+
+    def describe(self, digest: str) -> StoredTrainingSet:
+        """What is known of a training set.
+
+        Raises:
+            NotFoundError: there is none of this digest.
+        """
+        trigger = self._catalog.newest_trigger_of(digest)
+        if trigger is None:
+            raise NotFoundError(f"there is no training set {digest!r}")
+        return self._stored(trigger)
+
+    def content(self, digest: str) -> KeyFile:
+        """Keys and weights of a training set."""
+        if self._catalog.training_set(digest) is None:
+            raise NotFoundError(f"there is no training set {digest!r}")
+        return self._files.get(digest)
+
+    def _check_order(self, request: TriggerRequest) -> None:
+        expected = self._catalog.next_trigger_index(request.pipeline_id)
+        if request.trigger_index != expected:
+            raise ConflictError(
+                f"trigger {request.trigger_index} of pipeline {request.pipeline_id} came out of order; "
+                f"the next one is {expected}"
+            )
+
+    def _select(self, request: TriggerRequest) -> tuple[KeyFile, int]:
+        columns = StorageColumns(self._peers.storage, request.dataset)
+        trainable = columns.trainable(covering_ranges(request.new_data, distinct=True))
+        current = TriggerData(request.trigger_index, trainable.keep(request.new_data))
+
+        def load(first: int, stop: int) -> list[TriggerData]:
+            digests = self._catalog.new_data(request.pipeline_id, first, stop)
+            return _usable(columns, first, [self._files.get(digest).keys for digest in digests])
+
+        data = SelectionInput(history=History(load, current), columns=columns, seed=request.seed)
+        selection = request.policy.select(data)
+        _check(request.policy, selection)
+        content = KeyFile(request.dataset, selection.keys, selection.weights)
+        return content, trainable.count_unlabelled(request.new_data)
+
+    def _stored(self, trigger: TriggerRow) -> StoredTrainingSet:
+        row = self._catalog.training_set(trigger.training_set)
+        assert row is not None  # a foreign key
+        content = self._files.get(row.digest)
+        # Asked now and not kept: labels may have been corrected since, and then a training is another one.
+        info = StorageColumns(self._peers.storage, row.dataset).inspect(covering_ranges(content.keys))
+        return StoredTrainingSet(row, trigger, content, info.content_digest)
+
+
+def _usable(columns: StorageColumns, first: int, keys: list[KeySet]) -> list[TriggerData]:
+    """New data of consecutive triggers without what was superseded since or has no label; one look-up for all."""
+    trainable = columns.trainable(covering_ranges(KeySet.concat(keys)))
+    return [TriggerData(first + i, trainable.keep(entry)) for i, entry in enumerate(keys)]
+
+
+def _check(policy: SelectionPolicy, selection: Selection) -> None:
+    weights = selection.weights
+    if weights is None:
+        return
+    if len(weights) != len(selection.keys) or not np.isfinite(weights).all() or bool((weights < 0).any()):
+        raise InternalError(
+            f"selection policy {policy.plugin_name} gave {len(weights)} weights for {len(selection.keys)} keys, or "
+            "weights that are negative or not finite; report this to its author"
+        )
+
+
+def _row(trigger: TriggerRow, content: KeyFile) -> TrainingSetRow:
+    return TrainingSetRow(
+        digest=trigger.training_set,
+        dataset=trigger.dataset,
+        num_samples=len(content.keys),
+        has_weights=content.weights is not None and bool((content.weights != 1).any()),
+        created_at=trigger.created_at,
+    )

@@ -1,0 +1,139 @@
+"""Manifests: which files the keys of a scan came from. One Arrow file per scan, never a catalog row per file.
+
+``files.arrow`` has one row per run of consecutive keys of one file: ``path`` (relative to the source), ``size``,
+``mtime_ns``, ``first_row`` and ``num_samples``. Rows count from the commit's first key, which is only known once it is
+committed. A file without samples has one run of none. ``superseded.arrow`` holds the key ranges (``start``, ``end``)
+that the scan's changed files superseded.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from modyn.core.arrow import Int64Array
+from modyn.core.errors import CorruptDataError
+from modyn.core.files import fsync_directory, fsync_file
+
+FILES = "files.arrow"
+SUPERSEDED = "superseded.arrow"
+
+
+@dataclass(frozen=True)
+class FileVersion:
+    """A file as it was when it was read: its identity, by which a change is noticed."""
+
+    path: str
+    """Relative to the source's folder, with forward slashes."""
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, eq=False)
+class FileRuns:
+    """Runs of consecutive rows of one file each; arrays have one entry per run.
+
+    Attributes:
+        files: all files of the scan.
+        file_of_run: index into ``files``.
+    """
+
+    files: list[FileVersion]
+    file_of_run: Int64Array
+    first_rows: Int64Array
+    lengths: Int64Array
+
+    @staticmethod
+    def of_rows(files: list[FileVersion], file_of_row: Int64Array) -> FileRuns:
+        """Runs of rows in key order; files without a row get a run of none."""
+        changes = np.flatnonzero(np.diff(file_of_row)) + 1
+        first_rows = np.concatenate(([0], changes)) if len(file_of_row) else np.empty(0, dtype=np.int64)
+        lengths = np.diff(np.append(first_rows, len(file_of_row))).astype(np.int64)
+        used = file_of_row[first_rows] if len(file_of_row) else np.empty(0, dtype=np.int64)
+        without = np.setdiff1d(np.arange(len(files)), used)
+        return FileRuns(
+            files,
+            np.concatenate((used, without)),
+            np.concatenate((first_rows, np.zeros(len(without), dtype=np.int64))),
+            np.concatenate((lengths, np.zeros(len(without), dtype=np.int64))),
+        )
+
+
+def write_manifest(parent: Path, runs: FileRuns, superseded: tuple[Int64Array, Int64Array]) -> str:
+    """Writes a manifest into a new folder of ``parent``, fsynced; the folder's name."""
+    name = uuid.uuid4().hex
+    folder = parent / name
+    folder.mkdir(parents=True)
+    paths = pa.DictionaryArray.from_arrays(
+        pa.array(runs.file_of_run.astype(np.int32)), pa.array([file.path for file in runs.files], pa.string())
+    )
+    sizes = np.array([file.size for file in runs.files], dtype=np.int64)
+    times = np.array([file.mtime_ns for file in runs.files], dtype=np.int64)
+    table = {
+        "path": paths,
+        "size": pa.array(sizes[runs.file_of_run]),
+        "mtime_ns": pa.array(times[runs.file_of_run]),
+        "first_row": pa.array(runs.first_rows),
+        "num_samples": pa.array(runs.lengths),
+    }
+    _write(folder / FILES, pa.record_batch(list(table.values()), names=list(table)))
+    starts, ends = superseded
+    if len(starts):
+        _write(folder / SUPERSEDED, pa.record_batch([pa.array(starts), pa.array(ends)], names=["start", "end"]))
+    fsync_directory(folder)
+    fsync_directory(parent)
+    return name
+
+
+def read_files(folder: Path) -> list[FileVersion]:
+    """The files of a scan."""
+    batch = _read(folder / FILES)
+    encoded = batch.column("path")
+    _, first = np.unique(encoded.indices.to_numpy(), return_index=True)
+    distinct = batch.take(pa.array(first))
+    return [
+        FileVersion(path, size, mtime_ns)
+        for path, size, mtime_ns in zip(
+            distinct.column("path").dictionary_decode().to_pylist(),
+            distinct.column("size").to_pylist(),
+            distinct.column("mtime_ns").to_pylist(),
+            strict=True,
+        )
+    ]
+
+
+def read_runs(folder: Path, paths: Iterable[str], first_key: int) -> tuple[Int64Array, Int64Array]:
+    """Key ranges (starts, ends) of some files of a scan, ascending."""
+    batch = _read(folder / FILES)
+    found = batch.filter(pc.is_in(batch.column("path").dictionary_decode(), pa.array(list(paths), pa.string())))
+    starts = found.column("first_row").to_numpy() + first_key
+    lengths = found.column("num_samples").to_numpy()
+    order = np.argsort(starts[lengths > 0], kind="stable")
+    starts, lengths = starts[lengths > 0][order], lengths[lengths > 0][order]
+    return starts, starts + lengths
+
+
+def read_superseded(folder: Path) -> tuple[Int64Array, Int64Array]:
+    """The key ranges (starts, ends) that a scan superseded."""
+    batch = _read(folder / SUPERSEDED)
+    return batch.column("start").to_numpy(), batch.column("end").to_numpy()
+
+
+def _write(path: Path, batch: pa.RecordBatch) -> None:
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    fsync_file(path)
+
+
+def _read(path: Path) -> pa.RecordBatch:
+    try:
+        with pa.OSFile(str(path), "rb") as file, pa.ipc.open_file(file) as reader:
+            return reader.get_batch(0)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptDataError(f"manifest {path} cannot be read: {error}; restore it from a copy") from error

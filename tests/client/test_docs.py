@@ -1,0 +1,75 @@
+"""Generated pages say what the code says."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import jsonschema
+import pytest
+
+from modyn.core.report import Report, without_volatile
+from tests.client.reports import report
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", DOCS / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_reference_is_up_to_date(generate: ModuleType) -> None:
+    assert list(generate.outdated()) == [], "run `make docs`"
+
+
+def test_every_command_and_option_is_documented(generate: ModuleType) -> None:
+    page = (DOCS / "reference" / "cli.md").read_text()
+    for name, command in generate.commands():
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        assert section, f"command {name} has no section"
+        assert command.help, f"command {name} has no help"
+        for parameter in command.params:
+            assert parameter.help, f"{name}: {parameter.name} has no help"
+            assert parameter.opts[0].startswith("-") is False or f"`{parameter.opts[0]}" in section
+
+
+def test_every_plugin_has_a_section_and_its_keys_a_meaning(generate: ModuleType) -> None:
+    for page, (registry, _, _) in generate.PLUGIN_PAGES.items():
+        text = (DOCS / "reference" / "plugins" / f"{page}.md").read_text()
+        for name in registry.names():
+            assert f"\n## {name}\n" in text
+            for key, field in registry.get(name).model_fields.items():
+                assert field.description, f"{name}.{key} has no description"
+
+
+def test_report_schema_describes_reports_and_marks_what_is_volatile() -> None:
+    schema = json.loads((DOCS / "reference" / "report.schema.json").read_text())
+    jsonschema.validate(report().model_dump(mode="json"), schema)
+    volatile = {
+        (part, name)
+        for part, body in [*schema["$defs"].items(), ("Report", schema)]
+        for name, field in body["properties"].items()
+        if field.get("x-volatile")
+    }
+    assert {("TriggerSeconds", "train"), ("PipelinePart", "id"), ("CostPart", "wall_seconds")} <= volatile
+    kept = without_volatile(report())
+    assert "wall_seconds" not in kept["cost"]
+    assert set(kept) == set(Report.model_fields)
+
+
+def test_pipeline_schema_accepts_the_examples() -> None:
+    import yaml
+
+    schema = json.loads((DOCS / "reference" / "pipeline.schema.json").read_text())
+    examples = sorted((DOCS.parent / "examples").glob("*/pipeline.yaml"))
+    assert examples
+    for path in examples:
+        jsonschema.validate(yaml.safe_load(path.read_text()), schema)

@@ -1,0 +1,79 @@
+"""The services as five processes give the same report as one."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from modyn.client import Client
+from modyn.core.report import without_volatile
+from modyn.core.state import SERVICES
+from modyn.proto.supervisor_pb2 import Pipeline
+from tests.helpers.streams import pipeline_tree, project
+
+SERVING = re.compile(r" at (\S+)$")
+
+
+@contextmanager
+def served(state: Path, services: list[str], *arguments: str) -> Iterator[str]:
+    """A real ``modyn serve`` process; yields its address, checks that it ends cleanly."""
+    command = [sys.executable, "-m", "modyn.client.cli", "serve", *services, "--address", "127.0.0.1:0"]
+    process = subprocess.Popen(
+        [*command, "--state", str(state), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    try:
+        address = next((m[1] for line in process.stdout if (m := SERVING.search(line.strip()))), None)
+        assert address is not None, f"serve {services} ended with {process.wait()}"
+        yield address
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) in (0, 128 + signal.SIGTERM)
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@contextmanager
+def five_processes(state: Path, catalog: str | None = None) -> Iterator[str]:
+    """All services, each in a process of its own; yields the supervisor's address."""
+    with ExitStack() as stack:
+        addresses: dict[str, str] = {}
+        for service in SERVICES:  # in this order each one only needs those before it
+            peers = [part for name, at in addresses.items() for part in (f"--{name.replace('_', '-')}", at)]
+            extra = ["--catalog", catalog] if catalog else []
+            addresses[service] = stack.enter_context(served(state, [service], *peers, *extra))
+        yield addresses["supervisor"]
+
+
+def absolute_project(folder: Path) -> Path:
+    """A server elsewhere does not know where our YAML lies: its paths are absolute."""
+    data = pipeline_tree()["data"]
+    data["source"]["path"] = str(folder / "data")
+    return project(folder, data=data)
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_five_processes_report_what_one_does(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> None:
+    pipeline = absolute_project(tmp_path)
+    with Client.embedded(tmp_path / "one") as client:
+        pipeline_id = client.submit(pipeline)
+        assert client.wait(pipeline_id).status == Pipeline.COMPLETED
+        expected = client.report(pipeline_id)
+    catalog = request.getfixturevalue("postgres_url") if database == "postgresql" else None
+    with five_processes(tmp_path / "five", catalog) as address, Client(address) as client:
+        pipeline_id = client.submit(pipeline)
+        assert client.wait(pipeline_id).status == Pipeline.COMPLETED
+        assert without_volatile(client.report(pipeline_id)) == without_volatile(expected)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from modyn.core.catalog import Catalog
+from modyn.core.errors import NotFoundError
+from modyn.core.plugins.evaluation import Window
+from modyn.supervisor import journal as j
+from modyn.supervisor.journal import Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
+from modyn.supervisor.tables import METADATA
+
+YAML = "pipeline: {name: p}\n"
+DAY = Window(0, 86_400, 0)
+
+
+def new_pipeline(journal: Journal, status: str = j.RUNNING) -> PipelineRow:
+    return journal.create_pipeline(
+        PipelineRow(
+            id=0,
+            name="p",
+            dataset="d",
+            status=status,
+            live=False,
+            resolved_yaml=YAML,
+            replay_order="event",
+            created_at=time.time(),
+            notices=["careful"],
+            stop_time=2**40,
+        )
+    )
+
+
+def test_a_pipeline_reads_back_as_written(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row = new_pipeline(journal)
+    assert journal.pipeline(row.id) == row
+    journal.update_pipeline(row.id, samples_seen=7, trigger_state={"pending": 3}, status=j.COMPLETED)
+    again = journal.pipeline(row.id)
+    assert (again.samples_seen, again.trigger_state, again.status) == (7, {"pending": 3}, j.COMPLETED)
+
+
+def test_ids_are_never_given_twice(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    assert new_pipeline(journal).id < new_pipeline(journal).id
+
+
+def test_an_unknown_pipeline_is_named(any_catalog: Catalog) -> None:
+    with pytest.raises(NotFoundError, match="42"):
+        Journal(any_catalog).pipeline(42)
+
+
+def test_a_new_server_marks_what_the_old_one_left(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    unfinished = [new_pipeline(journal, status).id for status in j.UNFINISHED]
+    ended = new_pipeline(journal, j.COMPLETED).id
+    Journal(any_catalog).interrupt_unfinished()
+    assert {journal.pipeline(i).status for i in unfinished} == {j.INTERRUPTED}
+    assert journal.pipeline(ended).status == j.COMPLETED
+
+
+def test_a_trigger_moves_the_cursor_with_it(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row = new_pipeline(journal)
+    trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5, model="m", final_loss=0.1, last_timestamp=2**40)
+    journal.add_trigger(row.id, trigger, cursor=5, trigger_state={"pending": 0})
+    assert journal.triggers(row.id) == [trigger]
+    assert journal.trigger_counts() == {row.id: 1}
+    assert journal.pipeline(row.id).cursor == 5
+
+
+def test_scores_are_replaced_not_repeated(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row = new_pipeline(journal)
+    window = WindowRow("h", "d", DAY, samples=3, unlabelled=1)
+    for value in (0.25, 0.5):
+        journal.add_scores(row.id, [window, window], [ScoreRow("h", "d", DAY, j.trigger_subject(0), "Accuracy", value)])
+    journal.add_scores(row.id, [], [ScoreRow("h", "d", DAY, j.baseline_subject("last_label"), "Accuracy", None)])
+    assert journal.windows(row.id) == [window]
+    assert {(score.subject, score.value) for score in journal.scores(row.id)} == {
+        ("trigger:0", 0.5),
+        ("baseline:last_label", None),
+    }
+
+
+def test_migrations_give_the_tables_that_the_code_declares(any_catalog: Catalog) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    Journal(any_catalog)
+    with any_catalog.read() as connection:
+        context = MigrationContext.configure(connection, opts={"version_table": "alembic_version_supervisor"})
+        assert compare_metadata(context, METADATA) == []

@@ -1,0 +1,116 @@
+"""The inputs of a training, typed and checked, and the digest that stands for all of them."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+from dataclasses import dataclass
+
+from modyn.core.config.pipeline import DataSection, ModelSection, TrainingSection
+from modyn.core.config.problems import parse_section
+from modyn.core.digests import digest_inputs
+from modyn.core.errors import InvalidInputError
+from modyn.core.values import from_value
+from modyn.models.usercode import CodeIdentity, check_allowed, code_identity
+from modyn.proto.selector_pb2 import TrainingSet
+from modyn.proto.trainer_server_pb2 import TrainRequest
+
+INPUT_FORMAT_VERSION = 1
+"""Part of every input digest; raised when a training of the same inputs would give other weights than before."""
+
+_WITHOUT_INFLUENCE = frozenset(
+    {
+        # on the weights; what of them matters stands in the digest by itself
+        "checkpointing", "device", "initial_model", "initial_model_id", "num_samples_to_pass", "record_loss_every",
+        "seed", "threads", "use_previous_model", "gpus",
+    }
+)  # fmt: skip
+
+_PIPELINE_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}")
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """One request, checked.
+
+    Attributes:
+        request: as received.
+        training: its ``training`` section.
+        model: its ``model`` section.
+        data: its ``data`` section.
+        threads: CPU threads of the job.
+    """
+
+    request: TrainRequest
+    training: TrainingSection
+    model: ModelSection
+    data: DataSection
+    threads: int
+
+    @staticmethod
+    def of(request: TrainRequest, allow_user_code: bool) -> TrainingInputs:
+        """Checks a request, without importing torch or user code.
+
+        Raises:
+            InvalidInputError: a section or field is wrong.
+            NotAllowedError: it has code that this server does not run.
+        """
+        if not _PIPELINE_ID.fullmatch(request.pipeline_id):
+            raise InvalidInputError(
+                f"pipeline_id {request.pipeline_id!r}: expected letters, digits, '.', '_' and '-' only"
+            )
+        training = parse_section(TrainingSection, from_value(request.training), "training")
+        model = parse_section(ModelSection, from_value(request.model), "model")
+        data = parse_section(DataSection, from_value(request.data), "data")
+        inputs = TrainingInputs(request, training, model, data, training.threads or os.cpu_count() or 1)
+        check_allowed(model, data, inputs.code_root, allow_user_code)
+        return inputs
+
+    @property
+    def code_root(self) -> str | None:
+        return self.request.code.root if self.request.code.HasField("root") else None
+
+    @property
+    def initial_model(self) -> str | None:
+        return self.request.initial_model if self.request.HasField("initial_model") else None
+
+    @property
+    def device(self) -> str:
+        """``cpu`` or ``cuda:N``."""
+        return "cuda:0" if self.training.device == "cuda" else self.training.device
+
+    @property
+    def what(self) -> str:
+        """For messages."""
+        return f"training of trigger {self.request.trigger_index} of pipeline {self.request.pipeline_id}"
+
+    def code(self) -> CodeIdentity:
+        """What code the job will run."""
+        return code_identity(self.model, self.data, self.training, self.code_root)
+
+    def digest(self, training_set: TrainingSet, code_digest: str) -> str:
+        """Changes whenever anything does that the weights depend on."""
+        request = self.request
+        to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
+        training = self.training.model_dump(mode="json", exclude=set(_WITHOUT_INFLUENCE))
+        return digest_inputs(
+            {
+                "format": INPUT_FORMAT_VERSION,
+                "initial_model": self.initial_model,
+                "dataset": request.dataset,
+                "training_set": training_set.digest,
+                "content": training_set.content_digest,
+                "data": self.data.model_dump(mode="json", exclude={"dataset_id", "source"}),
+                "model": self.model.model_dump(mode="json"),
+                "training": training,
+                "num_samples_to_pass": to_pass,
+                "seed": request.seed,
+                "trigger_index": request.trigger_index,
+                "code": code_digest,
+                "torch": importlib.metadata.version("torch"),
+                "numpy": importlib.metadata.version("numpy"),
+                "device": self.device.partition(":")[0],
+                "threads": self.threads,
+            }
+        )

@@ -1,0 +1,89 @@
+"""A training job: runs in a process of its own, reads its samples from storage, stores the model there."""
+
+from __future__ import annotations
+
+import time
+
+from modyn.core.config.pipeline import DataSection, ModelSection, TrainingSection
+from modyn.core.config.problems import parse_section
+from modyn.core.peers import Addresses, Peers
+from modyn.core.randomness import Purpose
+from modyn.core.values import from_value
+from modyn.models.building import build_model
+from modyn.models.decoding import Decoder
+from modyn.models.weights import dump, load
+from modyn.proto.trainer_server_pb2 import TrainEvent, TrainJob, TrainResult
+from modyn.storage.reader import fetch_model, store_model
+from modyn.trainer_server.batches import BatchSource, read_training_set
+from modyn.trainer_server.loop import Setup, train
+from modyn.trainer_server.progress import Emit, Progress
+from modyn.trainer_server.runtime import configure, seed_everything
+from modyn.trainer_server.schedule import Schedule
+
+
+def run(payload: bytes, emit: Emit) -> None:
+    """Entry point: trains as a serialised :class:`TrainJob` says and emits serialised :class:`TrainEvent` messages.
+
+    Raises:
+        ModynError: what went wrong, for the user.
+    """
+    job = TrainJob.FromString(payload)
+    request = job.request
+    root = request.code.root if request.code.HasField("root") else None
+    section = parse_section(TrainingSection, from_value(request.training), "training")
+    data = parse_section(DataSection, from_value(request.data), "data")
+    device = configure(section.device, job.threads)
+    peers = Peers(Addresses(job.storage_address, job.selector_address, "", "", ""))
+
+    progress = Progress(emit, section.record_loss_every)
+    schedule, source = _data(job, section, Decoder(data, root), peers)
+    source.prefetch(0)  # samples are on their way while the model is built
+
+    seed_everything(request.seed, Purpose.MODEL_INIT, request.trigger_index)
+    model = build_model(parse_section(ModelSection, from_value(request.model), "model"), root)
+    if request.HasField("initial_model"):
+        load(model, fetch_model(peers.storage, request.initial_model))
+    setup = Setup.build(model, section, schedule, device)
+    seed_everything(request.seed, Purpose.TRAINING, request.trigger_index)
+
+    progress.started(schedule)
+    if section.drop_last_batch and not schedule.drop_last:
+        progress.notice(
+            f"training.drop_last_batch: the training set has {job.training_set.num_samples} samples, fewer than one "
+            f"batch of {section.batch_size}; they are trained as one batch"
+        )
+    train_seconds = train(setup, source, progress)
+    if source.num_unlabelled:
+        progress.notice(f"{source.num_unlabelled} samples without a label were left out of training")
+
+    began = time.perf_counter()
+    digest = store_model(peers.storage, dump(model))
+    result = TrainResult(
+        model=digest,
+        num_samples=job.training_set.num_samples,
+        samples_trained=progress.samples,
+        batches=progress.batches,
+        epochs=len(progress.epoch_losses),
+        train_seconds=train_seconds,
+        store_seconds=time.perf_counter() - began,
+        final_loss=progress.epoch_losses[-1],
+        epoch_losses=progress.epoch_losses,
+    )
+    emit(TrainEvent(result=result).SerializeToString())
+
+
+def _data(job: TrainJob, section: TrainingSection, decoder: Decoder, peers: Peers) -> tuple[Schedule, BatchSource]:
+    request = job.request
+    samples = read_training_set(job.training_set, peers)
+    to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
+    schedule = Schedule.of(len(samples), section, to_pass)
+    source = BatchSource(
+        peers.storage,
+        request.dataset,
+        samples,
+        decoder,
+        batch_size=section.batch_size,
+        drop_last=schedule.drop_last,
+        shuffle=(request.seed, request.trigger_index) if section.shuffle else None,
+    )
+    return schedule, source

@@ -1,0 +1,145 @@
+"""The training loop, top to bottom."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer, lr_scheduler
+
+from modyn.core.config.pipeline import TrainingSection
+from modyn.core.errors import InvalidInputError, JobFailedError, ModynError
+from modyn.models.usercode import describe_error
+from modyn.trainer_server.batches import Batch, BatchSource
+from modyn.trainer_server.losses import Loss
+from modyn.trainer_server.optimizers import build_optimizers, build_scheduler
+from modyn.trainer_server.progress import Progress
+from modyn.trainer_server.schedule import Schedule
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything a training needs, built."""
+
+    model: nn.Module
+    loss: Loss
+    optimizers: dict[str, Optimizer]
+    scheduler: lr_scheduler.LRScheduler | None
+    scaler: torch.amp.GradScaler
+    schedule: Schedule
+    device: torch.device
+    section: TrainingSection
+
+    @staticmethod
+    def build(model: nn.Module, section: TrainingSection, schedule: Schedule, device: torch.device) -> Setup:
+        """Moves the model to the device and builds what trains it.
+
+        Raises:
+            InvalidInputError: a key of the training section is wrong.
+        """
+        model.to(device)
+        optimizers = build_optimizers(model, section.optimizers)
+        scheduler = None
+        if section.lr_scheduler is not None:
+            scheduler = build_scheduler(section.lr_scheduler, optimizers, schedule)
+        loss = Loss(section.optimization_criterion, device)
+        return Setup(model, loss, optimizers, scheduler, _scaler(section, device), schedule, device, section)
+
+
+def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
+    """Trains until the schedule ends; seconds spent in the loop.
+
+    Raises:
+        InvalidInputError: data, model and loss do not fit each other.
+        JobFailedError: the loss or the weights became infinite, or memory ran out.
+    """
+    model, schedule, scaler = setup.model, setup.schedule, setup.scaler
+    step_every = setup.section.lr_scheduler.step_every if setup.section.lr_scheduler else None
+    model.train()
+    started = 0.0
+    for epoch in range(schedule.epochs):
+        for batch in source.epoch(epoch, last=epoch == schedule.epochs - 1):
+            if not progress.batches:
+                progress.first_batch()
+                started = time.perf_counter()
+
+            # forward, in lower precision where asked for
+            weights = batch.weights.to(setup.device, non_blocking=True) if batch.weights is not None else None
+            with torch.autocast(setup.device.type, enabled=setup.section.amp):
+                outputs = _forward(setup, batch)
+                loss = setup.loss(outputs, batch.labels, weights, batch.keys)
+
+            # backward and update; the scaler is a no-op unless fp16 is in use
+            for optimizer in setup.optimizers.values():
+                optimizer.zero_grad(set_to_none=True)
+            scaler.scale(loss).backward()
+            for optimizer in setup.optimizers.values():
+                scaler.step(optimizer)
+            scaler.update()
+
+            progress.batch_done(loss, len(batch))
+            if step_every == "batch":
+                _step(setup.scheduler, loss)
+            if progress.batches >= schedule.total_batches:
+                break
+
+        if progress.batches:
+            epoch_loss = progress.epoch_done()
+            if step_every == "epoch":
+                _step(setup.scheduler, epoch_loss)
+    progress.report()
+    if not progress.batches:
+        raise InvalidInputError("no sample of the training set has a label; there is nothing to train on")
+    _check_weights(model)
+    return time.perf_counter() - started
+
+
+def _forward(setup: Setup, batch: Batch) -> Any:
+    """The model's output on one batch; whatever the model raises becomes an error that shows the shapes."""
+    if isinstance(batch.inputs, dict):
+        inputs: Any = {name: tensor.to(setup.device, non_blocking=True) for name, tensor in batch.inputs.items()}
+    else:
+        inputs = batch.inputs.to(setup.device, non_blocking=True)
+    try:
+        return setup.model(inputs)
+    except ModynError:
+        raise
+    except torch.OutOfMemoryError as error:
+        raise JobFailedError(
+            f"the device ran out of memory with training.batch_size {setup.section.batch_size}; make it smaller"
+        ) from error
+    except Exception as error:
+        raise InvalidInputError(
+            f"the model cannot process its inputs ({_shapes(batch.inputs)}): {describe_error(error)}; check "
+            "model.config and the parser's output shape"
+        ) from error
+
+
+def _shapes(inputs: torch.Tensor | dict[str, torch.Tensor]) -> str:
+    if isinstance(inputs, dict):
+        return ", ".join(f"{name}: {_shapes(tensor)}" for name, tensor in inputs.items())
+    return f"{str(inputs.dtype).removeprefix('torch.')} {list(inputs.shape)}"
+
+
+def _scaler(section: TrainingSection, device: torch.device) -> torch.amp.GradScaler:
+    enabled = section.amp and device.type == "cuda"  # bf16, which CPUs use, needs no scaling
+    try:
+        return torch.amp.GradScaler(device.type, **{"enabled": enabled, **(section.grad_scaler_config or {})})
+    except (TypeError, ValueError, AssertionError) as error:
+        raise InvalidInputError(f"training.grad_scaler_config: {error}") from error
+
+
+def _step(scheduler: lr_scheduler.LRScheduler | None, loss: float | torch.Tensor) -> None:
+    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
+        scheduler.step(float(loss))
+    elif scheduler is not None:
+        scheduler.step()
+
+
+def _check_weights(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise JobFailedError(f"after the last batch the weights {name!r} are not finite; lower the learning rate")

@@ -1,0 +1,154 @@
+"""Any criterion of ``torch.nn`` as a weighted mean, with labels checked against what the model puts out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from modyn.core.arrow import Int64Array
+from modyn.core.config.pipeline import CriterionSection
+from modyn.core.config.problems import nearest
+from modyn.core.errors import InvalidInputError
+
+_KEY = "training.optimization_criterion"
+_INDEX_TARGETS = (nn.CrossEntropyLoss, nn.NLLLoss, nn.MultiMarginLoss)
+"""Criteria whose integer labels are class indices."""
+
+_PROBABILITY_TARGETS = (nn.BCELoss, nn.BCEWithLogitsLoss)
+"""Criteria whose labels lie between 0 and 1."""
+
+_TENSOR_OPTIONS = ("weight", "pos_weight")
+
+
+class Loss:
+    """The criterion of a training.
+
+    Without weights it is the criterion with its own reduction. With weights w it is ``sum(w * l) / sum(w)`` over
+    the per-sample losses l (their mean over all but the first dimension), or ``sum(w * l)`` with
+    ``reduction: sum``.
+
+    Args:
+        section: name of a class in ``torch.nn`` and its keyword arguments.
+        device: where losses are computed.
+
+    Raises:
+        InvalidInputError: no such criterion, or it does not take this config.
+    """
+
+    def __init__(self, section: CriterionSection, device: torch.device) -> None:
+        self._name = section.name
+        self._sum = section.config.get("reduction", "mean") == "sum"
+        self._plain = _criterion(section, {}).to(device)
+        self._per_sample = _criterion(section, {"reduction": "none"}).to(device)
+        self._ignored: int | None = getattr(self._plain, "ignore_index", None)
+
+    def __call__(
+        self,
+        outputs: Any,
+        labels: torch.Tensor,
+        weights: torch.Tensor | None,
+        keys: Int64Array,
+    ) -> torch.Tensor:
+        """The loss of one batch, a scalar on the outputs' device.
+
+        Args:
+            outputs: of the model, [n, …].
+            labels: on the CPU, [n] or [n, …].
+            weights: of the samples, float32 [n], on the outputs' device; None: all 1.
+            keys: of the samples, for messages.
+
+        Raises:
+            InvalidInputError: outputs and labels do not fit each other or the criterion; the message has all shapes.
+        """
+        if not isinstance(outputs, torch.Tensor):
+            raise InvalidInputError(f"the model returned a {type(outputs).__name__}; expected one tensor of scores")
+        target = self._target(outputs, labels, keys).to(outputs.device, non_blocking=True)
+        try:
+            if weights is None:
+                return self._plain(outputs, target)  # type: ignore[no-any-return]
+            losses: torch.Tensor = self._per_sample(outputs, target)
+            losses = losses.reshape(len(weights), -1).mean(dim=1)
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            raise self._misfit(outputs, labels, str(error).splitlines()[0]) from error
+        total = (losses * weights).sum()
+        return total if self._sum else total.div(weights.sum())
+
+    def _target(self, outputs: torch.Tensor, labels: torch.Tensor, keys: Int64Array) -> torch.Tensor:
+        """The labels in the shape and type that the criterion takes."""
+        if len(outputs) != len(labels):
+            raise self._misfit(outputs, labels, "there must be one output row for each label")
+        if isinstance(self._plain, _INDEX_TARGETS) and not labels.is_floating_point():
+            if outputs.ndim < 2:
+                raise self._misfit(outputs, labels, "expected one score per class, [n, classes]")
+            self._check_classes(outputs.shape[1], labels, keys)
+            return labels
+        if isinstance(self._plain, nn.MultiLabelMarginLoss):
+            return labels
+        if isinstance(self._plain, _INDEX_TARGETS) and labels.shape != outputs.shape:
+            raise self._misfit(outputs, labels, "expected integer class labels")
+        if outputs.shape != labels.shape:
+            if outputs.numel() != labels.numel():
+                raise self._misfit(outputs, labels, "expected both in the same shape")
+            labels = labels.reshape(outputs.shape)  # [n] labels for [n, 1] outputs; torch would broadcast to [n, n]
+        if isinstance(self._plain, _PROBABILITY_TARGETS):
+            self._check_probabilities(labels, keys)
+        return labels.to(outputs.dtype)
+
+    def _check_classes(self, num_classes: int, labels: torch.Tensor, keys: Int64Array) -> None:
+        if labels.numel() == 0:
+            return
+        low, high = torch.aminmax(labels)
+        if low >= 0 and high < num_classes:
+            return
+        outside = (labels < 0) | (labels >= num_classes)
+        if self._ignored is not None:
+            outside &= labels != self._ignored
+        if outside.any():
+            position = int(outside.reshape(len(labels), -1).any(dim=1).nonzero()[0])
+            label = int(labels[outside][0])
+            raise InvalidInputError(
+                f"label {label} (sample key {keys[position]}) is outside the model's {num_classes} classes; expected "
+                f"0 to {num_classes - 1}. Set the model's number of classes (model.config), or map labels with "
+                "data.label_transformer_function"
+            )
+
+    def _check_probabilities(self, labels: torch.Tensor, keys: Int64Array) -> None:
+        outside = (labels < 0) | (labels > 1)
+        if outside.any():
+            position = int(outside.reshape(len(labels), -1).any(dim=1).nonzero()[0])
+            raise InvalidInputError(
+                f"label {labels[outside][0]:g} (sample key {keys[position]}) is outside [0, 1], which {self._name} "
+                "expects; map labels with data.label_transformer_function"
+            )
+
+    def _misfit(self, outputs: torch.Tensor, labels: torch.Tensor, reason: str) -> InvalidInputError:
+        return InvalidInputError(
+            f"{_KEY} {self._name} does not fit: the model puts out {_described(outputs)}, the labels are "
+            f"{_described(labels)}: {reason}"
+        )
+
+
+def _criterion(section: CriterionSection, overrides: dict[str, Any]) -> nn.Module:
+    cls = getattr(nn, section.name, None)
+    if not (isinstance(cls, type) and issubclass(cls, nn.modules.loss._Loss)):
+        names = [name for name in dir(nn) if name.endswith("Loss")]
+        raise InvalidInputError(
+            f"{_KEY}.name: no loss {section.name!r} in torch.nn{nearest(section.name, names)}; "
+            "expected one such as CrossEntropyLoss, BCEWithLogitsLoss or MSELoss"
+        )
+    if section.config.get("reduction", "mean") not in {"mean", "sum"}:
+        raise InvalidInputError(f"{_KEY}.config.reduction: {section.config['reduction']!r}; expected mean or sum")
+    try:
+        config = {
+            key: torch.tensor(value, dtype=torch.float32) if key in _TENSOR_OPTIONS and value is not None else value
+            for key, value in section.config.items()
+        }
+        return cls(**{**config, **overrides})
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"{_KEY}.config of {section.name}: {error}") from error
+
+
+def _described(tensor: torch.Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"

@@ -1,0 +1,54 @@
+"""How many batches and samples a training will pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modyn.core.config.pipeline import TrainingSection
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Totals of a training, exact before it starts.
+
+    Attributes:
+        samples_per_epoch: passed in a whole epoch.
+        batches_per_epoch: in a whole epoch.
+        epochs: begun; the last may be cut short by ``num_samples_to_pass``.
+        total_samples: over all epochs.
+        total_batches: over all epochs.
+        drop_last: whether the last batch of an epoch is left out when it is not full.
+    """
+
+    samples_per_epoch: int
+    batches_per_epoch: int
+    epochs: int
+    total_samples: int
+    total_batches: int
+    drop_last: bool
+
+    @staticmethod
+    def of(num_samples: int, training: TrainingSection, num_samples_to_pass: int | None) -> Schedule:
+        """The totals for a training set of ``num_samples`` > 0.
+
+        A set smaller than one batch is always trained, as one batch. ``num_samples_to_pass`` ends the training
+        with the batch that reaches it.
+        """
+        size = training.batch_size
+        drop_last = training.drop_last_batch and num_samples >= size
+        per_epoch = num_samples - num_samples % size if drop_last else num_samples
+        batches = -(-per_epoch // size)
+        if num_samples_to_pass is None:
+            epochs = training.epochs_per_trigger
+            return Schedule(per_epoch, batches, epochs, per_epoch * epochs, batches * epochs, drop_last)
+        whole, rest = divmod(num_samples_to_pass, per_epoch)
+        rest_batches = -(-rest // size)
+        rest_samples = min(rest_batches * size, per_epoch)
+        return Schedule(
+            samples_per_epoch=per_epoch,
+            batches_per_epoch=batches,
+            epochs=whole + (1 if rest else 0),
+            total_samples=whole * per_epoch + rest_samples,
+            total_batches=whole * batches + rest_batches,
+            drop_last=drop_last,
+        )

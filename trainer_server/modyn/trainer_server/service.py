@@ -1,0 +1,54 @@
+"""The TrainerServer rpcs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+
+from modyn.core.catalog import Catalog
+from modyn.core.jobs import JobLauncher
+from modyn.core.peers import Peers
+from modyn.core.state import StateDirectory
+from modyn.proto.trainer_server_pb2 import TrainEvent, TrainRequest
+from modyn.proto.trainer_server_pb2_grpc import TrainerServerServicer, add_TrainerServerServicer_to_server
+from modyn.trainer_server.inputs import TrainingInputs
+from modyn.trainer_server.store import TrainingStore
+from modyn.trainer_server.trainings import Caller, Trainings
+
+PRELOAD = ("torch", "torch._dynamo", "grpc", "pyarrow", "modyn.models.preload", "modyn.trainer_server.job")
+"""What a fork server imports so that training jobs start fast."""
+
+
+class TrainerService(TrainerServerServicer):
+    """Trains models in jobs.
+
+    Args:
+        state: job logs go to its ``jobs/`` folder.
+        catalog: finished trainings are recorded here.
+        peers: where the selector and storage are.
+        launcher: starts jobs; closed by whoever made it.
+        allow_user_code: run inline Python and import from clients' folders.
+    """
+
+    def __init__(
+        self,
+        state: StateDirectory,
+        catalog: Catalog,
+        peers: Peers,
+        *,
+        launcher: JobLauncher,
+        allow_user_code: bool,
+    ) -> None:
+        self._trainings = Trainings(state, TrainingStore(catalog), peers, launcher)
+        self._allow_user_code = allow_user_code
+
+    def add_to(self, server: grpc.Server) -> None:
+        add_TrainerServerServicer_to_server(self, server)
+
+    def close(self) -> None:
+        """Nothing to release: jobs end with their calls and with the launcher."""
+
+    def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Iterator[TrainEvent]:
+        inputs = TrainingInputs.of(request, self._allow_user_code)
+        yield from self._trainings.run(inputs, Caller(context.is_active, context.add_callback))

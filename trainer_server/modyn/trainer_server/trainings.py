@@ -1,0 +1,175 @@
+"""A training from request to result: looked up, queued, run in a job, recorded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from modyn.core.errors import CancelledError, InternalError, InvalidInputError, NotFoundError
+from modyn.core.jobs import Job, JobDescription, JobLauncher, Ticket
+from modyn.core.peers import Peers
+from modyn.core.state import StateDirectory
+from modyn.proto.selector_pb2 import DescribeTrainingSetRequest, TrainingSet
+from modyn.proto.storage_pb2 import FetchModelRequest
+from modyn.proto.trainer_server_pb2 import TrainEvent, TrainJob, TrainQueued, TrainResult
+from modyn.trainer_server.devices import Devices
+from modyn.trainer_server.inputs import TrainingInputs
+from modyn.trainer_server.store import FinishedTraining, TrainingStore
+
+JOB_ENTRY = "modyn.trainer_server.job:run"
+
+QUEUE_POLL_SECONDS = 0.5
+"""How often a queued training looks whether its caller is still there."""
+
+
+class Caller:
+    """Whoever waits for a training; told to kill its job when they go away."""
+
+    def __init__(self, is_active: Callable[[], bool], on_gone: Callable[[Callable[[], None]], bool]) -> None:
+        self.is_active = is_active
+        self._on_gone = on_gone
+
+    def kill_when_gone(self, job: Job) -> None:
+        if not self._on_gone(job.cancel):  # gone already
+            job.cancel()
+
+
+class Trainings:
+    """Runs trainings and remembers their results by the digest of their inputs."""
+
+    def __init__(self, state: StateDirectory, store: TrainingStore, peers: Peers, launcher: JobLauncher) -> None:
+        self._state = state
+        self._store = store
+        self._peers = peers
+        self._launcher = launcher
+        self._devices = Devices()
+
+    def run(self, inputs: TrainingInputs, caller: Caller) -> Iterator[TrainEvent]:
+        """Events of one training, the result last.
+
+        Raises:
+            InvalidInputError: an input is wrong.
+            JobFailedError: the job failed or was killed.
+            CancelledError: the caller went away.
+        """
+        began = time.monotonic()
+        training_set = self._training_set(inputs)
+        code = inputs.code()
+        if code.notice is not None:
+            yield TrainEvent(notice=code.notice)
+        digest = inputs.digest(training_set, code.digest) if code.digest is not None else None
+        if (reused := self._reusable(inputs, digest)) is not None:
+            yield reused
+            return
+        with self._devices.slots(inputs.device).ticket() as ticket:
+            if ticket.position:
+                yield from _queue(ticket, caller)
+                if (reused := self._reusable(inputs, digest)) is not None:  # the same was trained meanwhile
+                    yield reused
+                    return
+            yield from self._run_job(inputs, training_set, digest, caller, began)
+
+    def _training_set(self, inputs: TrainingInputs) -> TrainingSet:
+        request = DescribeTrainingSetRequest(digest=inputs.request.training_set)
+        training_set = self._peers.selector.DescribeTrainingSet(request)
+        if not training_set.num_samples:
+            raise InvalidInputError(
+                f"{inputs.what}: its training set is empty ({training_set.num_new} new samples, "
+                f"{training_set.num_unlabelled} without a label); select or label more samples"
+            )
+        return training_set
+
+    def _reusable(self, inputs: TrainingInputs, digest: str | None) -> TrainEvent | None:
+        if digest is None or not inputs.request.reuse:
+            return None
+        found = self._store.find(digest)
+        if found is None:
+            return None
+        try:
+            self._peers.storage.DescribeModel(FetchModelRequest(digest=found.model))
+        except NotFoundError:
+            return None  # the model was deleted: train it again
+        return TrainEvent(result=_result_of(found))
+
+    def _run_job(
+        self, inputs: TrainingInputs, training_set: TrainingSet, digest: str | None, caller: Caller, began: float
+    ) -> Iterator[TrainEvent]:
+        request = inputs.request
+        log = self._state.folder("jobs") / request.pipeline_id / f"train-{request.trigger_index}.log"
+        log.unlink(missing_ok=True)  # of an earlier attempt
+        description = TrainJob(
+            request=request,
+            training_set=training_set,
+            storage_address=self._peers.addresses.storage,
+            selector_address=self._peers.addresses.selector,
+            threads=inputs.threads,
+        )
+        job = self._launcher.launch(JobDescription(JOB_ENTRY, description.SerializeToString(), log, inputs.what))
+        caller.kill_when_gone(job)
+        result: TrainResult | None = None
+        try:
+            for message in job.events():
+                event = TrainEvent.FromString(message)
+                if event.WhichOneof("kind") == "result":
+                    result = event.result
+                else:
+                    yield event
+        finally:
+            job.cancel()  # if the caller stopped listening; it has ended otherwise
+        if result is None:
+            raise InternalError(f"{inputs.what} ended without a result ({log})")
+        result.job_seconds = time.monotonic() - began
+        result.input_digest = digest or ""
+        if digest is not None:
+            self._store.record(_finished(inputs, digest, result))
+        yield TrainEvent(result=result)
+
+
+def _queue(ticket: Ticket, caller: Caller) -> Iterator[TrainEvent]:
+    """Waits for a slot; an event whenever the queue gets shorter."""
+    announced = 0
+    while waiting := ticket.position:
+        if waiting != announced:
+            yield TrainEvent(queued=TrainQueued(waiting=waiting))
+            announced = waiting
+        ticket.wait(QUEUE_POLL_SECONDS)
+        if not caller.is_active():
+            raise CancelledError("the call was cancelled while the training was queued")
+
+
+def _finished(inputs: TrainingInputs, digest: str, result: TrainResult) -> FinishedTraining:
+    request = inputs.request
+    return FinishedTraining(
+        input_digest=digest,
+        model=result.model,
+        dataset=request.dataset,
+        training_set=request.training_set,
+        initial_model=inputs.initial_model,
+        pipeline_id=request.pipeline_id,
+        trigger_index=request.trigger_index,
+        num_samples=result.num_samples,
+        samples_trained=result.samples_trained,
+        batches=result.batches,
+        epochs=result.epochs,
+        train_seconds=result.train_seconds,
+        store_seconds=result.store_seconds,
+        job_seconds=result.job_seconds,
+        epoch_losses=tuple(result.epoch_losses),
+    )
+
+
+def _result_of(training: FinishedTraining) -> TrainResult:
+    return TrainResult(
+        model=training.model,
+        input_digest=training.input_digest,
+        reused=True,
+        num_samples=training.num_samples,
+        samples_trained=training.samples_trained,
+        batches=training.batches,
+        epochs=training.epochs,
+        train_seconds=training.train_seconds,
+        store_seconds=training.store_seconds,
+        job_seconds=training.job_seconds,
+        final_loss=training.epoch_losses[-1] if training.epoch_losses else None,
+        epoch_losses=training.epoch_losses,
+    )
