@@ -200,7 +200,7 @@ def _scalar(body: dict[str, Any]) -> str:
         "boolean": "true or false",
         "object": "mapping",
     }
-    kind = body.get("type", "string" if "pattern" in body else "anything")
+    kind = str(body.get("type", "string" if "pattern" in body else "anything"))
     word = names.get(kind, kind)
     signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {body[key]}" for key, sign in signs.items() if key in body and abs(body[key]) < 2**62]

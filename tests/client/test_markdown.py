@@ -35,7 +35,7 @@ def test_report_without_triggers_and_evaluation() -> None:
     document = report()
     text = report_markdown(document.model_copy(update={"triggers": [], "composite": {}}))
     assert "No trigger fired." in text
-    assert "evaluates nothing" in text
+    assert "Nothing was evaluated; an `evaluation` section" in text
 
 
 def test_tables_survive_pipes_in_text() -> None:

@@ -138,9 +138,6 @@ evaluation:
           num_classes: 10
           average: macro
           pos_label: 1
-          evaluation_transformer_function: |
-            def evaluation_transformer_function(outputs):
-                return outputs.argmax(-1)
     - dataset_id: other pictures
       bytes_parser_function: "def bytes_parser_function(data): return data"
       batch_size: 64

@@ -8,12 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from modyn.client.api import Client
+    from modyn.client.api import Client, LiveOptions, ReplayOptions
     from modyn.client.server import EmbeddedServer, Server
 
-__all__ = ["Client", "EmbeddedServer", "Server"]
+__all__ = ["Client", "EmbeddedServer", "LiveOptions", "ReplayOptions", "Server"]
 
-_HOMES = {"Client": "api", "EmbeddedServer": "server", "Server": "server"}
+_HOMES = {
+    "Client": "api",
+    "LiveOptions": "api",
+    "ReplayOptions": "api",
+    "EmbeddedServer": "server",
+    "Server": "server",
+}
 
 
 def __getattr__(name: str) -> object:

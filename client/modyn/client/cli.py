@@ -6,6 +6,7 @@ exit status. Commands import heavy libraries when they run, so that ``--help`` a
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -91,7 +92,20 @@ def _options(
 def main() -> None:
     """Entry point of ``modyn-client`` and ``modyn``."""
     signal.signal(signal.SIGTERM, _terminate)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_LogFormatter("%(levelname)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     app()
+
+
+class _LogFormatter(logging.Formatter):
+    """Tracebacks of a server in this process are for ``--debug`` too."""
+
+    def formatException(self, ei: Any) -> str:
+        return super().formatException(ei) if debugging() else ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).rstrip()
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

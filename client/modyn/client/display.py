@@ -106,8 +106,8 @@ class LineDisplay(Display):
     def training(self, status: TrainingStatus) -> None:
         if status.done:
             loss = f", loss {status.loss:.4f}" if status.HasField("loss") else ""
-            how = "reused a training" if status.reused else "trained"
-            self.say(f"trigger {status.trigger_index}: {how} on {status.samples:,} samples{loss}")
+            how = "reused an earlier training" if status.reused else "trained"
+            self.say(f"trigger {status.trigger_index}: {how}, {status.samples:,} sample passes{loss}")
 
     def evaluation(self, status: EvaluationStatus) -> None:
         if status.done:

@@ -22,8 +22,8 @@ def interpretation(score: CompositeScore) -> str:
     active = score.currently_active
     if active is None:
         return (
-            f"No window could be scored: {score.windows_without_model} had no trained model yet and "
-            f"{score.windows_empty} had no labelled samples."
+            f"No window could be scored: {score.windows_without_model} had no trained model yet, "
+            f"{score.windows_empty} had no labelled samples, and on {score.windows_undefined} the metric has no value."
         )
     known = {name: value for name, value in score.baselines.items() if value is not None}
     counted = f"Mean over {_count(score.windows_scored, 'window')} in which a model was active."
@@ -80,7 +80,8 @@ def _summary(report: Report) -> list[str]:
 def _composite(report: Report) -> list[str]:
     lines = ["", "## Composite scores", ""]
     if not report.composite:
-        return [*lines, "The pipeline evaluates nothing; add an `evaluation` section to learn what it was worth."]
+        advice = "; an `evaluation` section would say what the models are worth" if report.pipeline.error is None else ""
+        return [*lines, f"Nothing was evaluated{advice}."]
     lines.append(
         "*Currently active*: every window is scored with the model that was live when it began: the last one trained "
         "only on data from before. *Currently trained*: with the next model, whose training data may reach into the "
@@ -90,7 +91,7 @@ def _composite(report: Report) -> list[str]:
         for dataset, metrics in datasets.items():
             names = sorted({name for score in metrics.values() for name in score.baselines})
             header = ("metric", "currently active", "currently trained", *(readable(name) for name in names))
-            header += ("windows scored", "empty", "without model")
+            header += ("windows scored", "empty", "without model", "undefined")
             rows = [
                 (
                     metric,
@@ -100,6 +101,7 @@ def _composite(report: Report) -> list[str]:
                     str(score.windows_scored),
                     str(score.windows_empty),
                     str(score.windows_without_model),
+                    str(score.windows_undefined),
                 )
                 for metric, score in metrics.items()
             ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +28,6 @@ def run_pipeline(
     *,
     target: Target,
     output: Path,
-    notices: Sequence[str],
     maximum_triggers: int | None,
     reuse: bool,
 ) -> None:
@@ -42,8 +41,6 @@ def run_pipeline(
     folder = RunFolder(output)
     folder.check()
     display = display_for(sys.stderr)
-    for notice in notices:
-        display.say(f"notice: {notice}")
     with _server(target, name) as client:
         pipeline_id = client.submit(path, mode, maximum_triggers=maximum_triggers, reuse=reuse)
         ended, stopper = follow(client, pipeline_id, display, stops=True)

@@ -15,7 +15,7 @@ from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import grpc
 
@@ -126,7 +126,7 @@ class Server:
         """Stops pipelines, calls and jobs, in this order; safe to call twice."""
         self._running.close()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

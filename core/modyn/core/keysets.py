@@ -44,10 +44,10 @@ class KeySet:
     def from_array(keys: npt.ArrayLike) -> KeySet:
         """Keys in the given order, as ranges if they ascend in few runs."""
         array = np.ascontiguousarray(keys, dtype=np.int64)
-        ranges = runs_of(array)
+        bounds = run_bounds(array)
         # A run costs 16 bytes, a key 8: ranges pay from two keys a run on; demand more to keep loops short.
-        if ranges is not None and len(ranges) * 8 <= max(len(array), 8):
-            return KeySet(ranges=ranges)
+        if bounds is not None and len(bounds[0]) * 8 <= max(len(array), 8):
+            return KeySet(ranges=_ranges_between(*bounds))
         return KeySet(array=array)
 
     def __len__(self) -> int:
@@ -107,15 +107,23 @@ class KeySet:
 
 def runs_of(keys: Int64Array) -> tuple[KeyRange, ...] | None:
     """The maximal runs of consecutive keys, or None if the keys do not strictly ascend."""
+    bounds = run_bounds(keys)
+    return None if bounds is None else _ranges_between(*bounds)
+
+
+def run_bounds(keys: Int64Array) -> tuple[Int64Array, Int64Array] | None:
+    """First keys and ends (exclusive) of the maximal runs, int64 [runs] each; None if the keys do not ascend."""
     if len(keys) == 0:
-        return ()
+        return keys, keys
     steps = np.diff(keys)
     if (steps <= 0).any():
         return None
     breaks = np.flatnonzero(steps != 1) + 1
-    starts = keys[np.concatenate(([0], breaks))]
-    ends = keys[np.concatenate((breaks - 1, [len(keys) - 1]))] + 1
-    return tuple(KeyRange(int(s), int(e)) for s, e in zip(starts, ends, strict=True))
+    return keys[np.concatenate(([0], breaks))], keys[np.concatenate((breaks - 1, [len(keys) - 1]))] + 1
+
+
+def _ranges_between(starts: Int64Array, ends: Int64Array) -> tuple[KeyRange, ...]:
+    return tuple(KeyRange(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
 
 
 def ranges_to_proto(ranges: Iterable[KeyRange]) -> common_pb2.KeyRanges:

@@ -199,6 +199,13 @@ class RegistryField(Generic[P]):
                 "{kind} '{name}' is not in this release yet",
                 {"kind": registry.kind, "name": name, "key": registry.key},
             )
+        if not isinstance(name, str):
+            found = "this key is missing" if registry.key not in value else f"value {name!r}"
+            raise PydanticCustomError(
+                "modyn_plugin",
+                "{found}: expected one of {choices}",
+                {"found": found, "choices": ", ".join(registry.names()), "key": registry.key},
+            )
         try:
             return registry.parse(value, context)
         except InvalidInputError as error:

@@ -141,9 +141,13 @@ class _IdentityRegistrar:
 def _without_arrow_codec(handler: Any) -> Any:
     if handler.request_deserializer == ArrowMessage.FromString:
         handler = handler._replace(request_deserializer=None)
-    if handler.response_serializer == ArrowMessage.SerializeToString:
-        handler = handler._replace(response_serializer=None)
-    return handler
+    return handler._replace(response_serializer=_serialize)
+
+
+def _serialize(message: Any) -> bytes:
+    """Bulk messages are bytes already. (Message types cannot be told apart by their ``SerializeToString``: it is
+    one method that all of them inherit.)"""
+    return message if isinstance(message, bytes) else cast("bytes", message.SerializeToString())
 
 
 class _ErrorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, type-arg, unused-ignore]
@@ -236,19 +240,19 @@ class Channel(grpc.Channel):  # type: ignore[misc, unused-ignore]
 
     def unary_unary(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
                     _registered_method: bool | None = False) -> Any:
-        return _Call(self._channel.unary_unary(method, *_identity(request_serializer, response_deserializer)))
+        return _Call(self._channel.unary_unary(method, *_codecs(response_deserializer)))
 
     def unary_stream(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
                      _registered_method: bool | None = False) -> Any:
-        return _StreamCall(self._channel.unary_stream(method, *_identity(request_serializer, response_deserializer)))
+        return _StreamCall(self._channel.unary_stream(method, *_codecs(response_deserializer)))
 
     def stream_unary(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
                      _registered_method: bool | None = False) -> Any:
-        return _Call(self._channel.stream_unary(method, *_identity(request_serializer, response_deserializer)))
+        return _Call(self._channel.stream_unary(method, *_codecs(response_deserializer)))
 
     def stream_stream(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
                       _registered_method: bool | None = False) -> Any:
-        return _StreamCall(self._channel.stream_stream(method, *_identity(request_serializer, response_deserializer)))
+        return _StreamCall(self._channel.stream_stream(method, *_codecs(response_deserializer)))
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:
         self._channel.subscribe(callback, try_to_connect=bool(try_to_connect))
@@ -267,11 +271,8 @@ class Channel(grpc.Channel):  # type: ignore[misc, unused-ignore]
         return None
 
 
-def _identity(serializer: Any, deserializer: Any) -> tuple[Any, Any]:
-    return (
-        None if serializer == ArrowMessage.SerializeToString else serializer,
-        None if deserializer == ArrowMessage.FromString else deserializer,
-    )
+def _codecs(deserializer: Any) -> tuple[Any, Any]:
+    return _serialize, None if deserializer == ArrowMessage.FromString else deserializer
 
 
 class _Call:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from modyn.core.arrow import decode_batch
@@ -23,7 +24,7 @@ from modyn.core.files import fsync_file
 from modyn.core.keysets import KeySet
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
-from modyn.evaluator.inference import Inputs, ModelRun, OutcomeBuffer
+from modyn.evaluator.inference import Inputs, ModelFailedError, ModelLoader, ModelRun, OutcomeBuffer
 from modyn.evaluator.plan import ModelTask
 from modyn.models.decoding import Decoder
 from modyn.proto.evaluator_pb2 import (
@@ -36,12 +37,14 @@ from modyn.proto.evaluator_pb2 import (
     PredictResult,
 )
 from modyn.proto.storage_pb2_grpc import StorageStub
-from modyn.storage.reader import read_samples
+from modyn.storage.reader import SampleBatch, read_samples
 
 PROGRESS_SECONDS = 0.2
 """Pause between two progress events."""
 
 Emit = Callable[[bytes], None]
+Send = Callable[[PredictEvent], None]
+Decode = Callable[[Mapping[str, pa.Array]], Inputs]
 
 
 def run(payload: bytes, emit: Emit) -> None:
@@ -64,56 +67,56 @@ def run(payload: bytes, emit: Emit) -> None:
         send(PredictEvent(labels=PredictedLabels(classes=_classes(decoder, job.labels))))
     result = PredictResult()
     if job.tasks:
-        model = parse_section(ModelSection, from_value(job.model), "model")
+        section = parse_section(ModelSection, from_value(job.model), "model")
         with connect(job.storage_address) as channel:
             stub = StorageStub(channel)
-            runs = [ModelRun(ModelTask.from_proto(task), model, root, stub, device, job.seed) for task in job.tasks]
-            result = _predict(job, stub, decoder, runs, device, send)
+            result = _predict(job, stub, decoder, ModelLoader(section, root, stub, device, job.seed), send)
     send(PredictEvent(result=result))
 
 
-def _predict(
-    job: PredictJob,
-    stub: StorageStub,
-    decoder: Decoder,
-    runs: list[ModelRun],
-    device: torch.device,
-    send: Callable[[PredictEvent], None],
-) -> PredictResult:
+def _predict(job: PredictJob, stub: StorageStub, decoder: Decoder, load: ModelLoader, send: Send) -> PredictResult:
     begin = time.perf_counter()
-    total = sum(len(run.task) for run in runs)
-    done, position, reported = 0, 0, begin
     output = OutcomeBuffer(Path(job.output), keep_scores=job.keep_scores)
-    samples = read_samples(
-        stub, job.dataset, KeySet.from_proto(job.keys), batch_size=job.batch_size, columns=decoder.columns
-    )
+    runs = [ModelRun(ModelTask.from_proto(task), load, output) for task in job.tasks]
+
+    def decode(columns: Mapping[str, pa.Array]) -> Inputs:
+        return _moved(decoder.inputs(columns), load.device)
+
+    keys = KeySet.from_proto(job.keys)
+    samples = read_samples(stub, job.dataset, keys, batch_size=job.batch_size, columns=decoder.columns)
+    _show_all(samples, decode, runs, send)
+    output.close()
+    finished = [PredictedModel(model=run.task.model, num_samples=len(run.task)) for run in runs]
+    file = ""
+    if finished:
+        fsync_file(Path(job.output))
+        file = digest_file(Path(job.output))
+    return PredictResult(file=file, seconds=time.perf_counter() - begin, models=finished)
+
+
+def _show_all(samples: Iterator[SampleBatch], decode: Decode, runs: list[ModelRun], send: Send) -> None:
+    """Shows every sample to every model that needs it; models that fail are reported and removed from ``runs``."""
+    total = sum(len(run.task) for run in runs)
+    done, position, reported = 0, 0, time.perf_counter()
     for batch in samples:
-        inputs = _moved(decoder.inputs(batch.columns), device)
+        inputs = decode(batch.columns)
         untouched = _versions(inputs)
-        for run in runs:
-            if run.failed:
-                continue
-            done += run.see(inputs, batch.keys, position, output)
-            if run.failed:
-                send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=run.failure or "")))
+        for run in list(runs):
+            try:
+                done += run.see(inputs, batch.keys, position)
+            except ModelFailedError as error:
+                runs.remove(run)
+                send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=str(error))))
             if _versions(inputs) != untouched:  # the model worked in place; the next one must not see that
-                inputs = _moved(decoder.inputs(batch.columns), device)
+                inputs = decode(batch.columns)
                 untouched = _versions(inputs)
         position += len(batch)
+        if not runs:
+            break
         if time.perf_counter() - reported > PROGRESS_SECONDS:
             reported = time.perf_counter()
             send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
-        if all(run.failed for run in runs):
-            break
-    samples.close()
-    output.close()
     send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
-    finished = [PredictedModel(model=run.task.model, num_samples=len(run.task)) for run in runs if not run.failed]
-    if not finished:
-        return PredictResult(seconds=time.perf_counter() - begin)
-    fsync_file(Path(job.output))
-    seconds = time.perf_counter() - begin
-    return PredictResult(file=digest_file(Path(job.output)), seconds=seconds, models=finished)
 
 
 def _classes(decoder: Decoder, labels: bytes) -> bytes:
@@ -133,7 +136,7 @@ def _configure(job: PredictJob) -> torch.device:
     torch.set_num_threads(job.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     np.random.seed(job.seed % 2**32)  # whatever user code draws
     device = torch.device(job.device)
     if device.type == "cuda":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from importlib.metadata import version
 
 from modyn.core.arrow import Int64Array
 from modyn.core.digests import digest_bytes, digest_inputs
@@ -36,20 +36,17 @@ class Reuse:
         if evaluation.reuse and identity.digest is not None:
             self._stored = store.find(self._digests.values(), with_scores=evaluation.needs_scores)
 
-    def fill(self, model: str, keys: Int64Array, predictions: Predictions) -> tuple[int, float]:
+    def fill(self, model: str, predictions: Predictions) -> tuple[int, float]:
         """Fills in what is stored about a model.
 
-        Which of several stored predictions of a sample is taken does not depend on what was asked in between: the
-        ones made for exactly these keys come first, then the oldest.
-
-        Args:
-            keys: those needed, int64 [n].
-            predictions: where to put it; may be about more keys.
+        Which of several stored predictions of a sample is taken does not depend on what was asked in between: those
+        made for exactly the missing keys come first, then the oldest.
 
         Returns:
             How many predictions were filled in, and what making them once took, in seconds.
         """
-        candidates = [s for s in self._stored.get(self._digests[model], ()) if _overlaps(s, keys)]
+        keys = predictions.keys[predictions.missing]
+        candidates = [stored for stored in self._stored.get(self._digests[model], ()) if _overlaps(stored, keys)]
         exact = coverage_of(keys) if candidates else ""
         count, seconds = 0, 0.0
         for stored in sorted(candidates, key=lambda s: s.coverage != exact):
@@ -58,17 +55,15 @@ class Reuse:
             file = self._store.open(stored)
             if file is None:
                 continue
-            before = int(predictions.known.sum())
-            predictions.add(file.of(model), keep_scores=self._evaluation.needs_scores)
-            new = int(predictions.known.sum()) - before
+            new = predictions.add(file.of(model), keep_scores=self._evaluation.needs_scores)
             count += new
             seconds += stored.seconds * new / stored.num_samples
-            if predictions.known.all():
+            if not predictions.missing.any():
                 break
         return count, seconds
 
-    def describe(self, model: str, keys: Int64Array, seconds: float, file: str) -> StoredOutcomes | None:
-        """The record of new outcomes, or None if they can never be reused."""
+    def describe(self, model: str, keys: Int64Array) -> StoredOutcomes | None:
+        """The record of outcomes about to be made, but for its file; None if they can never be reused."""
         if self._identity.digest is None:
             return None
         first, end = int(keys.min()), int(keys.max()) + 1
@@ -82,8 +77,8 @@ class Reuse:
             coverage=coverage_of(keys),
             num_samples=len(keys),
             has_scores=self._evaluation.needs_scores,
-            seconds=seconds,
-            file=file,
+            seconds=0.0,
+            file="",
         )
 
     def _content(self, first: int, end: int) -> str:
@@ -96,8 +91,6 @@ class Reuse:
         return self._contents[span]
 
     def _input_digest(self, model: str, identity: CodeIdentity) -> str:
-        from importlib.metadata import version
-
         evaluation = self._evaluation
         return digest_inputs(
             {
@@ -118,11 +111,7 @@ class Reuse:
 
 def coverage_of(keys: Int64Array) -> str:
     """Digest of a list of keys, in order."""
-    return digest_bytes(memoryview(keys.astype("<i8", copy=False)).cast("B"))
-
-
-def total_seconds(parts: Sequence[tuple[int, float]]) -> float:
-    return sum(seconds for _, seconds in parts)
+    return digest_bytes(keys.astype("<i8", copy=False).tobytes())
 
 
 def _overlaps(stored: StoredOutcomes, keys: Int64Array) -> bool:

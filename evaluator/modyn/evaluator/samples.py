@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ def covering(spans: Sequence[Span], most: int = MAX_READS) -> list[Span]:
             merged[-1] = Span(merged[-1].start, max(merged[-1].end, span.end))
         else:
             merged.append(span)
-    gaps = [after.start - before.end for before, after in zip(merged, merged[1:], strict=False)]
+    gaps = [after.start - before.end for before, after in itertools.pairwise(merged)]
     kept = sorted(sorted(range(len(gaps)), key=lambda i: gaps[i], reverse=True)[: most - 1])
     starts = [0, *(i + 1 for i in kept)]
     ends = [*kept, len(merged) - 1]

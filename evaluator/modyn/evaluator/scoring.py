@@ -48,43 +48,43 @@ class WindowSlices:
 
 @dataclass(eq=False)
 class Predictions:
-    """What one model said of a slice of the samples, gathered from stored outcomes.
+    """What one model said of a slice of the samples, gathered from outcome files.
 
     Attributes:
+        keys: of the slice, int64 [n].
+        missing: which of them are needed and not known yet, bool [n].
         predictions: int64 [n]; 0 where unknown.
-        known: bool [n].
         scores: float32 [n, outputs], once outcomes with scores were added.
     """
 
     keys: Int64Array
+    missing: npt.NDArray[np.bool_]
     predictions: Int64Array = field(init=False)
-    known: npt.NDArray[np.bool_] = field(init=False)
     scores: Scores | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.predictions = np.zeros(len(self.keys), dtype=np.int64)
-        self.known = np.zeros(len(self.keys), dtype=np.bool_)
 
-    def add(self, outcomes: ModelOutcomes, *, keep_scores: bool) -> None:
-        """Fills in what is not known yet."""
-        if keep_scores and self.scores is not None and outcomes.scores is not None:
-            if self.scores.shape[1] != outcomes.scores.shape[1]:
-                return  # of another shape of model; cannot be of the same inputs
+    def add(self, outcomes: ModelOutcomes, *, keep_scores: bool) -> int:
+        """Fills in what is missing; how many samples that were."""
         rows = outcomes.rows_of(self.keys)
-        new = (rows >= 0) & ~self.known
-        if not new.any():
-            return
-        self.known |= new
-        self.predictions[new] = outcomes.predictions[rows[new]]
-        if keep_scores and outcomes.scores is not None:
-            if self.scores is None:
-                self.scores = np.zeros((len(self.keys), outcomes.scores.shape[1]), dtype=np.float32)
-            self.scores[new] = outcomes.scores[rows[new]]
+        new = self.missing & (rows >= 0)
+        rows = rows[new]
+        if len(rows):
+            self.missing = self.missing & ~new
+            self.predictions[new] = outcomes.predictions[rows]
+            if keep_scores:
+                assert outcomes.scores is not None  # only files with scores are looked at then
+                if self.scores is None:
+                    self.scores = np.zeros((len(self.keys), outcomes.scores.shape[1]), dtype=np.float32)
+                self.scores[new] = outcomes.scores[rows]
+        return len(rows)
 
 
 def score_model(
     model: str,
     windows: Sequence[int],
+    *,
     slices: WindowSlices,
     labels: Int64Array,
     hull: slice,

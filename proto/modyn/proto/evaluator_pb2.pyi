@@ -326,12 +326,15 @@ class EvaluateDone(_message.Message):
     SCORE_SECONDS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     REUSED_PREDICTIONS_FIELD_NUMBER: _builtins.int
+    REUSED_SECONDS_FIELD_NUMBER: _builtins.int
     predict_seconds: _builtins.float
-    """forward passes in jobs, data loading included"""
+    """spent now: forward passes in jobs, data loading included"""
     score_seconds: _builtins.float
     predictions: _builtins.int
     """made now"""
     reused_predictions: _builtins.int
+    reused_seconds: _builtins.float
+    """what the reused predictions took when they were made"""
     def __init__(
         self,
         *,
@@ -339,10 +342,11 @@ class EvaluateDone(_message.Message):
         score_seconds: _builtins.float = ...,
         predictions: _builtins.int = ...,
         reused_predictions: _builtins.int = ...,
+        reused_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["predict_seconds", b"predict_seconds", "predictions", b"predictions", "reused_predictions", b"reused_predictions", "score_seconds", b"score_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["predict_seconds", b"predict_seconds", "predictions", b"predictions", "reused_predictions", b"reused_predictions", "reused_seconds", b"reused_seconds", "score_seconds", b"score_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

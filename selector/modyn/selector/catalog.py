@@ -33,6 +33,7 @@ class TriggerRow:
     new_data: str
     num_new: int
     num_unlabelled: int
+    end_key: int
     last_timestamp: int | None
     selection: dict[str, Any]
     seed: int
@@ -65,11 +66,14 @@ class SelectorCatalog:
         )
         return self._one_trigger(query)
 
-    def next_trigger_index(self, pipeline_id: str) -> int:
-        query = sa.select(sa.func.max(trigger_data.c.trigger_index)).where(trigger_data.c.pipeline_id == pipeline_id)
-        with self._catalog.read() as connection:
-            last = connection.execute(query).scalar()
-        return 0 if last is None else int(last) + 1
+    def last_trigger(self, pipeline_id: str) -> TriggerRow | None:
+        query = (
+            sa.select(trigger_data)
+            .where(trigger_data.c.pipeline_id == pipeline_id)
+            .order_by(trigger_data.c.trigger_index.desc())
+            .limit(1)
+        )
+        return self._one_trigger(query)
 
     def new_data(self, pipeline_id: str, first: int, stop: int) -> list[str]:
         """Digests of the new data of triggers ``first <= index < stop``, in order."""

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
-from modyn.core.keysets import KeyRange, KeySet, ranges_to_proto, runs_of
-from modyn.proto.storage_pb2 import InspectSamplesRequest, SamplesInfo
+from modyn.core.keysets import KeyRange, KeySet, ranges_to_proto, run_bounds
+from modyn.proto.storage_pb2 import DescribeDatasetRequest, InspectSamplesRequest, SamplesInfo
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import Column, Order, read_columns
 
@@ -20,11 +20,17 @@ MAX_RANGES = 4_096
 
 
 class StorageColumns:
-    """Columns of samples of one dataset (see :class:`modyn.core.plugins.selection.SampleColumns`)."""
+    """Columns of samples of one dataset (see :class:`modyn.core.plugins.selection.SampleColumns`).
 
-    def __init__(self, storage: StorageStub, dataset: str) -> None:
+    Args:
+        end_key: what counts is what was known when the dataset ended here, so that a replay of a live stretch,
+            in which some samples were superseded later, selects the same samples.
+    """
+
+    def __init__(self, storage: StorageStub, dataset: str, end_key: int) -> None:
         self._storage = storage
         self._dataset = dataset
+        self._end_key = end_key
 
     def labels(self, keys: KeySet) -> pa.Array:
         """Labels in key-set order, [n], null where missing."""
@@ -37,16 +43,31 @@ class StorageColumns:
 
     def inspect(self, cover: tuple[KeyRange, ...]) -> SamplesInfo:
         """Counts and content digest of the samples in some ranges."""
-        return self._storage.InspectSamples(InspectSamplesRequest(dataset=self._dataset, ranges=ranges_to_proto(cover)))
+        request = InspectSamplesRequest(dataset=self._dataset, ranges=ranges_to_proto(cover), end_key=self._end_key)
+        return self._storage.InspectSamples(request)
 
     def trainable(self, cover: tuple[KeyRange, ...]) -> Trainable:
-        """Which samples in some ranges are live and labelled."""
+        """Which samples in some ranges are live and labelled.
+
+        Raises:
+            InvalidInputError: the dataset has fewer keys.
+        """
         info = self.inspect(cover)
         if info.num_unlabelled == 0 and info.num_samples == sum(len(r) for r in cover):
             return Trainable(None, None)
-        # The counts cannot say which ones: only now read a column.
+        dataset = self._storage.DescribeDataset(DescribeDatasetRequest(name=self._dataset))
+        if cover[-1].end > dataset.end_key:
+            raise InvalidInputError(
+                f"key {cover[-1].end - 1} does not exist; dataset {self._dataset!r} ends before {dataset.end_key}"
+            )
+        # The counts cannot say which samples it is: only now read a column.
         table = read_columns(
-            self._storage, self._dataset, KeySet(ranges=cover), columns=[Column.LABEL], order=Order.KEY
+            self._storage,
+            self._dataset,
+            KeySet(ranges=cover),
+            columns=[Column.LABEL],
+            order=Order.KEY,
+            end_key=self._end_key,
         )
         keys: Int64Array = table.column("key").combine_chunks().to_numpy(zero_copy_only=False)
         labelled = table.column("label").is_valid().combine_chunks().to_numpy(zero_copy_only=False)
@@ -91,21 +112,17 @@ def covering_ranges(keys: KeySet, *, distinct: bool = False) -> tuple[KeyRange, 
     Raises:
         InvalidInputError: a key appears twice although they must be distinct.
     """
-    ranges = keys.ranges
-    if ranges is None:
-        ordered = np.sort(keys.to_array())
-        ranges = runs_of(ordered)
-        if ranges is None and distinct:
-            raise InvalidInputError("the new data of a trigger contain a key twice; expected every key once")
-        ranges = ranges if ranges is not None else runs_of(np.unique(ordered))
-        assert ranges is not None  # they strictly ascend
-    if len(ranges) <= MAX_RANGES:
-        return ranges
-    starts = np.array([r.start for r in ranges], dtype=np.int64)
-    ends = np.array([r.end for r in ranges], dtype=np.int64)
-    gaps = starts[1:] - ends[:-1]
-    # keep the widest gaps; stable, so that the same keys always get the same cover
-    kept = np.sort(np.argsort(-gaps, kind="stable")[: MAX_RANGES - 1])
-    firsts = np.concatenate((starts[:1], starts[kept + 1]))
-    lasts = np.concatenate((ends[kept], ends[-1:]))
-    return tuple(KeyRange(int(start), int(end)) for start, end in zip(firsts, lasts, strict=True))
+    if keys.ranges is not None and len(keys.ranges) <= MAX_RANGES:
+        return keys.ranges
+    ordered = np.sort(keys.to_array())
+    bounds = run_bounds(ordered)
+    if bounds is None and distinct:
+        raise InvalidInputError("the new data of a trigger contain a key twice; expected every key once")
+    starts, ends = bounds if bounds is not None else run_bounds(np.unique(ordered)) or (ordered, ordered)
+    if len(starts) > MAX_RANGES:
+        gaps = starts[1:] - ends[:-1]
+        # Keep the widest gaps; stable, so that the same keys always get the same cover.
+        kept = np.sort(np.argsort(-gaps, kind="stable")[: MAX_RANGES - 1])
+        starts = np.concatenate((starts[:1], starts[kept + 1]))
+        ends = np.concatenate((ends[kept], ends[-1:]))
+    return tuple(KeyRange(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True))

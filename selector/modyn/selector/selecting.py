@@ -52,6 +52,13 @@ class StoredTrainingSet:
     content_digest: str
 
 
+@dataclass(frozen=True, eq=False)
+class _Selected:
+    content: KeyFile
+    num_unlabelled: int
+    end_key: int
+
+
 class Selecting:
     """Runs policies and keeps their results."""
 
@@ -70,31 +77,31 @@ class Selecting:
             NotFoundError: there is no such dataset.
         """
         started = time.perf_counter()
+        selection = SELECTION_POLICIES.dump(request.policy)
         with self._locks[request.pipeline_id]:
             new_data = self._files.put(KeyFile(request.dataset, request.new_data))
-            selection = SELECTION_POLICIES.dump(request.policy)
             inputs = {"dataset": request.dataset, "new_data": new_data, "selection": selection, "seed": request.seed}
             input_digest = digest_inputs(inputs)
             known = self._catalog.trigger(request.pipeline_id, request.trigger_index)
             if known is None:
-                self._check_order(request)
-                content, num_unlabelled = self._select(request)
+                selected = self._select(request)
                 known = TriggerRow(
                     pipeline_id=request.pipeline_id,
                     trigger_index=request.trigger_index,
                     dataset=request.dataset,
                     new_data=new_data,
                     num_new=len(request.new_data),
-                    num_unlabelled=num_unlabelled,
+                    num_unlabelled=selected.num_unlabelled,
+                    end_key=selected.end_key,
                     last_timestamp=request.last_timestamp,
                     selection=selection,
                     seed=request.seed,
                     input_digest=input_digest,
-                    training_set=self._files.put(content),
+                    training_set=self._files.put(selected.content),
                     seconds=time.perf_counter() - started,
                     created_at=time.time(),
                 )
-                self._catalog.record(known, _row(known, content))
+                self._catalog.record(known, _row(known, self._files.get(known.training_set)))
             elif known.input_digest != input_digest:
                 raise ConflictError(
                     f"trigger {request.trigger_index} of pipeline {request.pipeline_id} was selected before from other "
@@ -119,17 +126,22 @@ class Selecting:
             raise NotFoundError(f"there is no training set {digest!r}")
         return self._files.get(digest)
 
-    def _check_order(self, request: TriggerRequest) -> None:
-        expected = self._catalog.next_trigger_index(request.pipeline_id)
+    def _select(self, request: TriggerRequest) -> _Selected:
+        previous = self._catalog.last_trigger(request.pipeline_id)
+        expected = 0 if previous is None else previous.trigger_index + 1
         if request.trigger_index != expected:
             raise ConflictError(
                 f"trigger {request.trigger_index} of pipeline {request.pipeline_id} came out of order; "
                 f"the next one is {expected}"
             )
-
-    def _select(self, request: TriggerRequest) -> tuple[KeyFile, int]:
-        columns = StorageColumns(self._peers.storage, request.dataset)
-        trainable = columns.trainable(covering_ranges(request.new_data, distinct=True))
+        if previous is not None and previous.dataset != request.dataset:
+            raise ConflictError(
+                f"pipeline {request.pipeline_id} selects from dataset {previous.dataset!r}, not {request.dataset!r}"
+            )
+        cover = covering_ranges(request.new_data, distinct=True)
+        end_key = max(0 if previous is None else previous.end_key, cover[-1].end if cover else 0)
+        columns = StorageColumns(self._peers.storage, request.dataset, end_key)
+        trainable = columns.trainable(cover)
         current = TriggerData(request.trigger_index, trainable.keep(request.new_data))
 
         def load(first: int, stop: int) -> list[TriggerData]:
@@ -140,15 +152,15 @@ class Selecting:
         selection = request.policy.select(data)
         _check(request.policy, selection)
         content = KeyFile(request.dataset, selection.keys, selection.weights)
-        return content, trainable.count_unlabelled(request.new_data)
+        return _Selected(content, trainable.count_unlabelled(request.new_data), end_key)
 
     def _stored(self, trigger: TriggerRow) -> StoredTrainingSet:
         row = self._catalog.training_set(trigger.training_set)
         assert row is not None  # a foreign key
         content = self._files.get(row.digest)
         # Asked now and not kept: labels may have been corrected since, and then a training is another one.
-        info = StorageColumns(self._peers.storage, row.dataset).inspect(covering_ranges(content.keys))
-        return StoredTrainingSet(row, trigger, content, info.content_digest)
+        columns = StorageColumns(self._peers.storage, row.dataset, trigger.end_key)
+        return StoredTrainingSet(row, trigger, content, columns.inspect(covering_ranges(content.keys)).content_digest)
 
 
 def _usable(columns: StorageColumns, first: int, keys: list[KeySet]) -> list[TriggerData]:
@@ -173,6 +185,6 @@ def _row(trigger: TriggerRow, content: KeyFile) -> TrainingSetRow:
         digest=trigger.training_set,
         dataset=trigger.dataset,
         num_samples=len(content.keys),
-        has_weights=content.weights is not None and bool((content.weights != 1).any()),
+        has_weights=content.weights is not None,
         created_at=trigger.created_at,
     )

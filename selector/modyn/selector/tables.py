@@ -25,6 +25,7 @@ trigger_data = sa.Table(
     sa.Column("new_data", sa.String(64), nullable=False),  # digest of the key file with the new data
     sa.Column("num_new", sa.BigInteger, nullable=False),
     sa.Column("num_unlabelled", sa.BigInteger, nullable=False),
+    sa.Column("end_key", sa.BigInteger, nullable=False),  # one more than the largest key of the new data so far
     sa.Column("last_timestamp", sa.BigInteger),  # data clock
     sa.Column("selection", sa.JSON, nullable=False),  # the policy, every default filled in
     sa.Column("seed", sa.BigInteger, nullable=False),

@@ -46,7 +46,8 @@ class NewCommit:
 
     segments: Sequence[SegmentInfo]
     schema: StagedSchema
-    arrival: int
+    arrival: int | None = None
+    """Unix seconds; the time of the commit by default."""
     batch_id: str | None = None
     manifest: str | None = None
     num_new_files: int = 0
@@ -113,7 +114,9 @@ class StorageCatalog:
         with self._catalog.read() as connection:
             return _find_batch(connection, dataset_id, batch_id)
 
-    def add_commit(self, dataset_id: int, new: NewCommit, expected_end_key: int) -> tuple[Commit, bool]:
+    def add_commit(
+        self, dataset_id: int, new: NewCommit, *, arrival: int, expected_end_key: int
+    ) -> tuple[Commit, bool]:
         """Makes segments visible: all of it or nothing.
 
         Returns:
@@ -135,7 +138,7 @@ class StorageCatalog:
                     f"another process has written to this dataset (its end key is {row.end_key}, expected "
                     f"{expected_end_key}); only one storage service may write to a catalog at a time"
                 )
-            commit = Commit(expected_end_key, expected_end_key + new.num_samples, new.arrival, new.num_new_files)
+            commit = Commit(expected_end_key, expected_end_key + new.num_samples, arrival, new.num_new_files)
             self._insert(connection, dataset_id, new, commit)
             return commit, False
 
@@ -180,9 +183,7 @@ class StorageCatalog:
         """Sets files aside, in place of what was said of them before."""
         with self._catalog.write() as connection:
             _release(connection, dataset_id, [row.path for row in rows])
-            connection.execute(
-                quarantined_files.insert(), [{"dataset_id": dataset_id, **vars(row)} for row in rows]
-            )
+            connection.execute(quarantined_files.insert(), [{"dataset_id": dataset_id, **vars(row)} for row in rows])
 
     def release(self, dataset_id: int, paths: Sequence[str]) -> None:
         """Takes files out of quarantine."""

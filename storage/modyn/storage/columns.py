@@ -57,7 +57,8 @@ def columns_of_keys(
         ]
     else:
         batches = (
-            _columns_at(view, _restricted(view, wanted, end_key, arrival), columns) for wanted in KeyCursor(keys).chunks(chunk)
+            _columns_at(view, _restricted(view, wanted, end_key, arrival), columns)
+            for wanted in KeyCursor(keys).chunks(chunk)
         )
     return _coalesced(batches, _empty(view, columns))
 

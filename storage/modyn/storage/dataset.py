@@ -7,6 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,13 @@ from typing import Any
 import numpy as np
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import ConflictError, InvalidInputError
-from modyn.core.files import remove_leftovers
+from modyn.core.errors import ConflictError, InvalidInputError, UnavailableError
+from modyn.core.files import fsync_directory, remove_leftovers
 from modyn.core.keysets import KeyRange
 from modyn.storage.catalog import CommitRow, DatasetRow, NewCommit, StorageCatalog
 from modyn.storage.index import Commit, Snapshot
 from modyn.storage.manifest import read_superseded
-from modyn.storage.segments import SegmentCache, SegmentInfo
+from modyn.storage.segments import SegmentCache, SegmentInfo, verify_segment
 from modyn.storage.staging import StagedSchema, Staging
 from modyn.storage.view import View
 
@@ -50,15 +51,30 @@ class Dataset:
         self._snapshot = Snapshot(StagedSchema(None, None))
         self.manifests: list[tuple[str, int]] = []
         """(folder, first key) of every scan so far, oldest first."""
+        self._create_folders()
         self._load(remove_others=True)
 
     @property
     def snapshot(self) -> Snapshot:
-        """The newest committed state."""
+        """The newest state known to be committed."""
         if self._stale:
-            with self._changed:
-                self._load_again()
+            try:
+                self.refresh()
+            except UnavailableError as error:  # what was known before is still true
+                logger.warning("dataset %r: %s", self.name, error.message)
         return self._snapshot
+
+    def refresh(self) -> None:
+        """Reads the catalog again if a commit's outcome is unknown.
+
+        Raises:
+            UnavailableError: the catalog cannot be reached.
+        """
+        with self._changed:
+            if self._stale:
+                self._load(remove_others=False)
+                self._stale = False
+                self._changed.notify_all()
 
     def view(self) -> View:
         """The newest committed state, to read from."""
@@ -80,36 +96,40 @@ class Dataset:
         Returns:
             The commit, and whether the batch had been committed before.
         """
-        infos = list(staging.write(staging.order(by_time=False)))
-        new = NewCommit(infos, staging.schema, arrival=int(time.time()), batch_id=batch_id)
-        commit, repeated = self.commit(new)
+        # Samples that take their arrival as event time have to be written under the lock that fixes it.
+        with self._changed if staging.needs_arrival else nullcontext():
+            arrival = self._next_arrival() if staging.needs_arrival else None
+            infos = list(staging.write(staging.order(by_time=False), arrival))
+            commit, repeated = self.commit(NewCommit(infos, staging.schema, arrival, batch_id))
         if repeated:
             self.discard(infos)
         return commit, repeated
 
-    def commit(
-        self, new: NewCommit, superseded: tuple[Int64Array, Int64Array] = NO_RANGES
-    ) -> tuple[Commit, bool]:
+    def commit(self, new: NewCommit, superseded: tuple[Int64Array, Int64Array] = NO_RANGES) -> tuple[Commit, bool]:
         """Makes written segments visible, under the next keys.
 
         Args:
-            new: its arrival time is raised to that of the last commit, should the clock have gone back.
             superseded: ranges (starts, ends) of earlier keys that this commit replaces.
 
         Raises:
             ConflictError: another commit has fixed another schema meanwhile.
         """
         with self._changed:
-            snapshot = self.snapshot
+            self.refresh()
+            snapshot = self._snapshot
             _check_schema(snapshot.schema, new.schema)
             schema = StagedSchema(
                 snapshot.schema.payload or new.schema.payload, snapshot.schema.label or new.schema.label
             )
-            new = replace(new, schema=schema, arrival=max(new.arrival, snapshot.last_arrival or new.arrival))
-            # If the answer of the database is lost, only it knows whether the commit took place.
-            self._stale = True
-            commit, repeated = self._catalog.add_commit(self.id, new, snapshot.end_key)
-            self._stale = False
+            new = replace(new, schema=schema)
+            arrival = self._next_arrival() if new.arrival is None else new.arrival
+            try:
+                commit, repeated = self._catalog.add_commit(
+                    self.id, new, arrival=arrival, expected_end_key=snapshot.end_key
+                )
+            except BaseException:
+                self._stale = True  # if the answer was lost, only the catalog knows whether the commit took place
+                raise
             if repeated:
                 return commit, True
             snapshot = snapshot.plus_all([(commit, list(new.segments))], schema)
@@ -119,8 +139,23 @@ class Dataset:
             self._changed.notify_all()
             return commit, False
 
+    def _next_arrival(self) -> int:
+        """Now, unless the clock has gone back since the last commit."""
+        return max(int(time.time()), self._snapshot.last_arrival or 0)
+
     def find_batch(self, batch_id: str) -> Commit | None:
+        """The commit of an appended batch, if there was one."""
+        self.refresh()
         return self._catalog.find_batch(self.id, batch_id)
+
+    def verify(self) -> None:
+        """Compares the checksums of all segments.
+
+        Raises:
+            CorruptDataError: one does not match; the message names its file.
+        """
+        for info in self.snapshot.segments:
+            verify_segment(self.segments_folder, info)
 
     def discard(self, infos: list[SegmentInfo]) -> None:
         """Deletes segments that were written but not committed."""
@@ -171,11 +206,11 @@ class Dataset:
 
     # ------------------------------------------------------------------------------------------- loading
 
-    def _load_again(self) -> None:
-        if self._stale:
-            self._load(remove_others=False)
-            self._stale = False
-            self._changed.notify_all()
+    def _create_folders(self) -> None:
+        for folder in (self.folder, self.segments_folder, self.scans_folder):
+            if not folder.is_dir():
+                folder.mkdir(parents=True)
+                fsync_directory(folder.parent)
 
     def _load(self, *, remove_others: bool) -> None:
         row, commits = self._catalog.load(self.id)
@@ -191,13 +226,11 @@ class Dataset:
 
     def _remove_uncommitted(self, commits: list[CommitRow]) -> None:
         """Deletes what a crash left behind: files whose commit never took place."""
-        if not self.folder.is_dir():
-            return
         remove_leftovers(self.folder)
         segments = {info.name for c in commits for info in c.segments}
         manifests = {c.manifest for c in commits}
         for folder, known in ((self.segments_folder, segments), (self.scans_folder, manifests)):
-            for path in folder.iterdir() if folder.is_dir() else ():
+            for path in folder.iterdir():
                 if path.name not in known:
                     logger.info("dataset %r: removing %s, left by a crash", self.name, path)
                     shutil.rmtree(path, ignore_errors=True)

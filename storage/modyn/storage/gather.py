@@ -117,7 +117,9 @@ def _matrix(column: pa.Array) -> npt.NDArray[Any] | None:
         return None
     if pa.types.is_fixed_size_binary(kind):
         data = column.buffers()[1]
-        values = np.frombuffer(data, dtype=np.uint8, count=len(column) * kind.byte_width, offset=column.offset * kind.byte_width)
+        values = np.frombuffer(
+            data, dtype=np.uint8, count=len(column) * kind.byte_width, offset=column.offset * kind.byte_width
+        )
         return values.reshape(len(column), kind.byte_width)
     if pa.types.is_fixed_size_list(kind):
         items = column.flatten()

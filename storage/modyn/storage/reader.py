@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from modyn.core.arrow import MESSAGE_BYTES, Int64Array, decode_batch, encode_batch, int64_column, rows_per_message, slices
+from modyn.core.arrow import (
+    MESSAGE_BYTES,
+    Int64Array,
+    decode_batch,
+    encode_batch,
+    int64_column,
+    rows_per_message,
+    slices,
+)
 from modyn.core.digests import digest_bytes
 from modyn.core.errors import CorruptDataError, InvalidInputError, ModynError
 from modyn.core.keysets import KEYS_PER_MESSAGE, KeyRange, KeySet, ranges_to_proto
@@ -112,7 +120,12 @@ def stream_columns(
         arrival: only samples that arrived in this interval.
     """
     if isinstance(part, KeySet) and part.array is not None and order == Order.EVENT_TIME:
-        yield from _sorted_by_time(stub, dataset, part, columns, end_key, arrival)
+        # Single keys may need several requests, so they are put in order here.
+        read = list(dict.fromkeys([*columns, Column.TIMESTAMP]))
+        found = read_columns(
+            stub, dataset, part, columns=read, order=Order.REQUEST, end_key=end_key, arrival=arrival
+        ).to_batches()
+        yield from (_by_time(batch, columns) for batch in found)
         return
     for request in _column_requests(part, order):
         request.dataset = dataset
@@ -140,15 +153,11 @@ def read_columns(
     arrival: Interval | None = None,
 ) -> pa.Table:
     """Like :func:`stream_columns`, as one table whose columns are single chunks."""
-    batches = list(
-        stream_columns(stub, dataset, part, columns=columns, order=order, end_key=end_key, arrival=arrival)
-    )
+    batches = list(stream_columns(stub, dataset, part, columns=columns, order=order, end_key=end_key, arrival=arrival))
     return pa.Table.from_batches([pa.concat_batches(batches)])
 
 
-def append(
-    stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.RecordBatch]
-) -> tuple[KeyRange, bool]:
+def append(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.RecordBatch]) -> tuple[KeyRange, bool]:
     """Appends one batch of samples, durably and exactly once.
 
     Args:
@@ -160,7 +169,7 @@ def append(
     Returns:
         The keys of the samples, and whether the batch had been appended before.
     """
-    failure: list[BaseException] = []
+    failure: list[Exception] = []
 
     def messages() -> Iterator[bytes]:
         metadata = {DATASET_METADATA: dataset.encode(), BATCH_ID_METADATA: batch_id.encode()}
@@ -168,7 +177,7 @@ def append(
             for batch in batches:
                 for piece in _message_sized(batch):
                     yield encode_batch(piece.replace_schema_metadata(metadata))
-        except BaseException as error:  # noqa: BLE001 - raised below, in the caller's thread
+        except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
             failure.append(error)
             yield _ABANDON
 
@@ -231,23 +240,9 @@ def _column_requests(part: KeySet | Interval, order: Order.ValueType) -> Iterato
             yield ReadColumnsRequest(keys=message, order=Order.REQUEST)
 
 
-def _sorted_by_time(
-    stub: StorageStub,
-    dataset: str,
-    part: KeySet,
-    columns: Sequence[Column.ValueType],
-    end_key: int | None,
-    arrival: Interval | None,
-) -> Iterator[pa.RecordBatch]:
-    """Single keys may need several requests, so they are put in order here."""
-    wanted = ["key", *(COLUMN_NAMES[column] for column in columns)]
-    read = list(dict.fromkeys([*columns, Column.TIMESTAMP]))
-    table = read_columns(
-        stub, dataset, part, columns=read, order=Order.REQUEST, end_key=end_key, arrival=arrival
-    ).to_batches()
-    for batch in table:
-        order = np.lexsort((int64_column(batch, "key"), int64_column(batch, "timestamp")))
-        yield batch.select(wanted).take(pa.array(order))
+def _by_time(batch: pa.RecordBatch, columns: Sequence[Column.ValueType]) -> pa.RecordBatch:
+    order = np.lexsort((int64_column(batch, "key"), int64_column(batch, "timestamp")))
+    return batch.select(["key", *(COLUMN_NAMES[column] for column in columns)]).take(pa.array(order))
 
 
 def _rebatched(messages: Iterable[bytes], batch_size: int) -> Iterator[pa.RecordBatch]:

@@ -59,7 +59,9 @@ class _SampleReader:
         fields = [("label", snapshot.label_type), ("timestamp", pa.int64())]
         payload = [snapshot.schema.payload.field(name) for name in self._names] if snapshot.schema.payload else []
         schema = pa.schema([*(pa.field(*field) for field in fields), *payload])
-        return _with_keys(np.empty(0, dtype=np.int64), schema.empty_table().combine_chunks().to_batches()[0])
+        return _with_keys(
+            np.empty(0, dtype=np.int64), pa.record_batch([pa.nulls(0, field.type) for field in schema], schema=schema)
+        )
 
     def _segment(self, index: int) -> pa.RecordBatch:
         if index not in self._segments:
@@ -82,7 +84,7 @@ def _payload_names(view: View, columns: Sequence[str]) -> list[str]:
             close = difflib.get_close_matches(column, known, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
             raise InvalidInputError(
-                f"dataset {view.name!r} has no payload column {column!r}{hint}; expected one of {', '.join(known) or '-'}"
+                f"dataset {view.name!r} has no payload column {column!r}{hint}; it has {', '.join(known) or 'none yet'}"
             )
     return list(columns) or known
 

@@ -96,9 +96,7 @@ def cast_labels(labels: pa.Array, expected: pa.DataType) -> pa.Array:
     try:
         return labels.cast(expected)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise CorruptDataError(
-            f"labels are {labels.type}; expected {expected} as in this dataset ({error})"
-        ) from error
+        raise CorruptDataError(f"labels are {labels.type}; expected {expected} as in this dataset ({error})") from error
 
 
 def unix_seconds(times: pa.Array, column: str = "timestamp") -> Int64Array:
@@ -120,7 +118,7 @@ def unix_seconds(times: pa.Array, column: str = "timestamp") -> Int64Array:
         values = np.floor(times.cast(pa.float64()).to_numpy())
         if not (np.abs(values) < 2**62).all():
             raise CorruptDataError(f"timestamp column {column!r} has a value that is no time; expected Unix seconds")
-        return values.astype(np.int64)
+        return np.asarray(values, dtype=np.int64)
     if pa.types.is_timestamp(kind):
         return np.floor_divide(_int64(times.view(pa.int64())), _UNITS_PER_SECOND[kind.unit])
     if pa.types.is_date(kind):

@@ -171,7 +171,9 @@ def _map_file(path: Path, num_bytes: int, num_samples: int) -> pa.RecordBatch:
     try:
         found = path.stat().st_size
     except OSError as error:
-        raise CorruptDataError(f"segment file {path} cannot be read: {error.strerror}; restore it from a copy") from error
+        raise CorruptDataError(
+            f"segment file {path} cannot be read: {error.strerror}; restore it from a copy"
+        ) from error
     if found != num_bytes:
         raise CorruptDataError(f"segment file {path} has {found} bytes; expected {num_bytes}; restore it from a copy")
     try:
@@ -183,4 +185,3 @@ def _map_file(path: Path, num_bytes: int, num_samples: int) -> pa.RecordBatch:
     if batch.num_rows != num_samples:
         raise CorruptDataError(f"segment file {path} has {batch.num_rows} samples; expected {num_samples}")
     return batch
-

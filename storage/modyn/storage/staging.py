@@ -24,6 +24,9 @@ BLOCK_BYTES = 32 << 20
 MEMORY_BYTES = 256 << 20
 """Blocks beyond this total wait in a temporary file instead of in memory."""
 
+_ARRIVAL = -(2**63)
+"""Stands for an event time not known yet."""
+
 
 @dataclass(frozen=True)
 class StagedSchema:
@@ -60,12 +63,14 @@ class Staging:
         self._memory_bytes = 0
         self._times: list[Int64Array] = []
         self.num_rows = 0
+        self.needs_arrival = False
+        """Whether some event time is only known when the samples arrive."""
 
-    def add(self, samples: FileSamples, default_timestamp: int) -> None:
+    def add(self, samples: FileSamples, default_timestamp: int | None) -> None:
         """Adds samples after those already there.
 
         Args:
-            default_timestamp: event time of samples that carry none.
+            default_timestamp: event time of samples that carry none; None for their arrival time.
 
         Raises:
             CorruptDataError: they do not fit the dataset's schema; nothing of them was added.
@@ -83,7 +88,10 @@ class Staging:
             self.schema = StagedSchema(self.schema.payload, labels.type)
         self.schema = StagedSchema(payload.schema, self.schema.label)
         times = samples.timestamps
-        self._times.append(np.full(rows, default_timestamp, dtype=np.int64) if times is None else times)
+        if times is None:
+            self.needs_arrival |= default_timestamp is None
+            times = np.full(rows, _ARRIVAL if default_timestamp is None else default_timestamp, dtype=np.int64)
+        self._times.append(times)
         self._pieces.append((payload, labels))
         self._piece_bytes += payload.nbytes
         self.num_rows += rows
@@ -117,12 +125,19 @@ class Staging:
             return rows
         return np.argsort(times, kind="stable").astype(np.int64, copy=False)
 
-    def write(self, order: Int64Array) -> Iterator[SegmentInfo]:
-        """Writes the rows as segments, in this order; each is on disk when it is yielded."""
+    def write(self, order: Int64Array, arrival: int | None = None) -> Iterator[SegmentInfo]:
+        """Writes the rows as segments, in this order; each is on disk when it is yielded.
+
+        Args:
+            arrival: event time of samples that have no other; only left out where there are none.
+        """
         if len(order) == 0:
             return
         self._close_block()
         times = self._all_times()
+        if self.needs_arrival:
+            assert arrival is not None  # the caller has looked at needs_arrival
+            times = np.where(times == _ARRIVAL, arrival, times)
         label_type = self.schema.label or pa.int64()
         blocks = [_with_label_type(block, label_type) for block in self._blocks]
         starts = np.array(self._block_starts, dtype=np.int64)

@@ -17,7 +17,9 @@ datasets = sa.Table(
     sa.Column("id", _Id, primary_key=True),
     sa.Column("name", sa.String(200), nullable=False),
     sa.Column("folder", sa.String(32), nullable=False),  # below the state's datasets folder
-    sa.Column("source", sa.JSON(none_as_null=True), nullable=True),  # the data.source section, null for append-only datasets
+    sa.Column(
+        "source", sa.JSON(none_as_null=True), nullable=True
+    ),  # the data.source section, null for append-only datasets
     sa.Column("payload_schema", sa.LargeBinary, nullable=True),  # Arrow IPC; set by the first samples
     sa.Column("label_schema", sa.LargeBinary, nullable=True),  # Arrow IPC; set by the first labels
     sa.Column("end_key", sa.BigInteger, nullable=False),

@@ -140,9 +140,7 @@ class KeyCursor:
             yield keys
 
 
-def _in_ranges(
-    snapshot: Snapshot, index: int, end_key: int, ranges: tuple[Int64Array, Int64Array] | None
-) -> Rows:
+def _in_ranges(snapshot: Snapshot, index: int, end_key: int, ranges: tuple[Int64Array, Int64Array] | None) -> Rows:
     first = int(snapshot.first_keys[index])
     last = min(int(snapshot.end_keys[index]), end_key)
     if ranges is None:

@@ -58,7 +58,7 @@ def run(
     a second Ctrl-C gives up.
     """
     mode = _mode(live, start=start_replay_at, stop=stop_replay_at, order=order, start_key=start_key, end_key=end_key)
-    config, notices = _load_runnable(pipeline)
+    config = _load_runnable(pipeline)
     from modyn.client.connection import Target
     from modyn.client.running import run_pipeline
 
@@ -68,7 +68,6 @@ def run(
         mode,
         target=Target(server, state, catalog),
         output=output or Path("runs") / _folder_name(config.pipeline.name),
-        notices=notices,
         maximum_triggers=maximum_triggers,
         reuse=not no_reuse,
     )
@@ -119,12 +118,11 @@ def _mode(
     return LiveOptions(start_key=start_key)
 
 
-def _load_runnable(pipeline: Path) -> tuple[PipelineConfig, list[str]]:
-    """The pipeline and notices on it, or all that is wrong with it; before anything is started."""
+def _load_runnable(pipeline: Path) -> PipelineConfig:
+    """The pipeline, or all that is wrong with it; before anything is started."""
     from modyn.core.config.reader import load_pipeline_file
 
-    loaded = load_pipeline_file(pipeline)
-    return loaded.require_runnable(), loaded.notices
+    return load_pipeline_file(pipeline).require_runnable()
 
 
 def _folder_name(name: str) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from modyn.core.config.pipeline import PipelineConfig
 from modyn.core.config.problems import Problem, problems_of
 from modyn.core.config.published import Reading
 from modyn.core.config.schema import json_schema
-from modyn.core.config.source import Document, read_document, read_text
+from modyn.core.config.source import Document, read_document, read_text, write_yaml
 from modyn.core.errors import InvalidInputError, NotAvailableError
 
 __all__ = ["LoadedPipeline", "json_schema", "load_pipeline_file", "load_pipeline_text", "resolved_yaml"]
@@ -84,21 +83,6 @@ def _report(document: Document, problems: list[Problem]) -> str:
     return "\n".join([f"{document.name}: {count}", *lines])
 
 
-# ---------------------------------------------------------------------------------------------------- writing
-
-
-class _Dumper(yaml.SafeDumper):
-    """Text of several lines, such as inline Python, as a block."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
 def resolved_yaml(config: PipelineConfig) -> str:
     """The pipeline with every default filled in, in a stable order; reading it gives an equal configuration."""
-    tree = config.model_dump(mode="json")
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+    return write_yaml(config.model_dump(mode="json"))

@@ -1,4 +1,4 @@
-"""YAML text to a plain tree that still knows where each entry stood: the only YAML reader.
+"""YAML text to a plain tree that still knows where each entry stood, and back: the only YAML reader.
 
 Safe tags only, no duplicate keys, no dates (a date stays text), and numbers such as ``1e-3`` are numbers, as in
 YAML 1.2 (YAML 1.1 reads them as text, which then fails far away, in an optimizer).
@@ -7,7 +7,7 @@ YAML 1.2 (YAML 1.1 reads them as text, which then fails far away, in an optimize
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -204,3 +204,25 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode) and isinstance(node.value, Hashable):
             return str(node.value)  # the text as written: `on:` is the key "on", not True
         raise yaml.MarkedYAMLError(problem="a key must be a single value", problem_mark=node.start_mark)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what the loader reads back: it quotes text that the loader would take for a number."""
+
+
+_Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text else None  # inline Python stays readable
+    if any(mark in text for mark in "\x85\u2028\u2029\ufeff"):  # line breaks to YAML 1.1: only quotes keep them
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def write_yaml(tree: Mapping[str, Any]) -> str:
+    """A plain tree as YAML text, keys in their order; :func:`read_document` reads an equal tree."""
+    return yaml.dump(dict(tree), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,10 @@ INTEGER_BYTES = 8
 
 @FORMATS.register("binary")
 class BinaryFormat(SourceFormat):
-    """Fixed-size records: an unsigned label, optionally a signed time, then the payload, an opaque ``payload`` column."""
+    """Fixed-size records: an unsigned label, optionally a signed time, then the payload.
+
+    Label and time may be left out. The payload is the opaque column ``payload``.
+    """
 
     default_pattern: ClassVar[str] = "**/*.bin"
 

@@ -86,8 +86,10 @@ class ColumnarFormat(SourceFormat):
 
 
 def _named(role: str, reference: ColumnReference | None, names: list[str]) -> str | None:
-    if reference is None or (isinstance(reference, str) and reference in names):
-        return reference  # type: ignore[return-value]
+    if reference is None:
+        return None
+    if isinstance(reference, str) and reference in names:
+        return reference
     if isinstance(reference, int) and 0 <= reference < len(names):
         return names[reference]
     raise CorruptDataError(f"{role} column {reference!r} is missing; the file has {_listed(names)}")

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("new_data", sa.String(64), nullable=False),
         sa.Column("num_new", sa.BigInteger, nullable=False),
         sa.Column("num_unlabelled", sa.BigInteger, nullable=False),
+        sa.Column("end_key", sa.BigInteger, nullable=False),
         sa.Column("last_timestamp", sa.BigInteger),
         sa.Column("selection", sa.JSON, nullable=False),
         sa.Column("seed", sa.BigInteger, nullable=False),

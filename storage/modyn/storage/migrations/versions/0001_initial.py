@@ -43,7 +43,9 @@ def upgrade() -> None:
         "segments",
         sa.Column("id", identity, primary_key=True),
         sa.Column("dataset_id", identity, sa.ForeignKey("datasets.id", name="fk_segments_dataset"), nullable=False),
-        sa.Column("commit_id", identity, sa.ForeignKey("dataset_commits.id", name="fk_segments_commit"), nullable=False),
+        sa.Column(
+            "commit_id", identity, sa.ForeignKey("dataset_commits.id", name="fk_segments_commit"), nullable=False
+        ),
         sa.Column("name", sa.String(32), nullable=False),
         sa.Column("first_key", sa.BigInteger, nullable=False),
         sa.Column("num_samples", sa.BigInteger, nullable=False),

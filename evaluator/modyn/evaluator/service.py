@@ -1,0 +1,54 @@
+"""The Evaluator service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+
+from modyn.core.catalog import Catalog
+from modyn.core.jobs import JobLauncher
+from modyn.core.peers import Peers
+from modyn.core.state import StateDirectory
+from modyn.evaluator.predictor import Caller, Predictor
+from modyn.evaluator.request import parse_request
+from modyn.evaluator.run import EvaluationRun
+from modyn.evaluator.store import OutcomeStore
+from modyn.models.usercode import check_allowed
+from modyn.proto.evaluator_pb2 import EvaluateEvent, EvaluateRequest
+from modyn.proto.evaluator_pb2_grpc import EvaluatorServicer, add_EvaluatorServicer_to_server
+
+PRELOAD = ("modyn.models.preload", "grpc", "pyarrow", "modyn.evaluator.job")
+"""Modules that the fork server of evaluation jobs imports."""
+
+
+class EvaluatorService(EvaluatorServicer):
+    """Scores models on windows; see ``README.md`` beside this package.
+
+    Args:
+        state: outcome files and job logs live here.
+        catalog: holds what the outcome files are.
+        peers: storage is asked for samples, labels and models.
+        launcher: starts prediction jobs.
+        allow_user_code: accept inline Python and code folders.
+    """
+
+    def __init__(
+        self, state: StateDirectory, catalog: Catalog, peers: Peers, *, launcher: JobLauncher, allow_user_code: bool
+    ) -> None:
+        self._peers = peers
+        self._allow_user_code = allow_user_code
+        self._store = OutcomeStore(state, catalog)
+        self._predictor = Predictor(state, launcher, peers)
+
+    def add_to(self, server: grpc.Server) -> None:
+        add_EvaluatorServicer_to_server(self, server)
+
+    def close(self) -> None:
+        """Nothing to release: jobs belong to the launcher, files are closed when their readers are."""
+
+    def Evaluate(self, request: EvaluateRequest, context: grpc.ServicerContext) -> Iterator[EvaluateEvent]:
+        evaluation = parse_request(request)
+        check_allowed(evaluation.model, evaluation.data, evaluation.root, self._allow_user_code)
+        caller = Caller(context.is_active, context.add_callback)
+        yield from EvaluationRun(evaluation, self._peers.storage, self._store, self._predictor, caller).events()

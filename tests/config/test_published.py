@@ -1,0 +1,148 @@
+"""Pipelines written for the published system validate; what has no effect is said once, what is to come is listed."""
+
+from __future__ import annotations
+
+import pytest
+
+from modyn.core.config.published import Reading, accept_published_keys
+from modyn.core.config.reader import load_pipeline_text
+from modyn.core.config.source import YamlMapping
+from tests.helpers.pipelines import MINIMAL, PUBLISHED
+
+INEFFECTIVE = [
+    "selection_strategy.maximum_keys_in_memory",
+    "selection_strategy.processor_type",
+    "selection_strategy.storage_backend",
+    "selection_strategy.uses_weights",
+    "selection_strategy.presampling_config.force_column_balancing",
+    "selection_strategy.presampling_config.force_required_target_size",
+    "training.num_prefetched_partitions",
+    "training.parallel_prefetch_requests",
+    "training.dataloader_workers",
+    "training.enable_accurate_gpu_measurements",
+    "model_storage",
+    "evaluation.after_training_evaluation_workers",
+    "evaluation.after_pipeline_evaluation_workers",
+    "evaluation.datasets[0].dataloader_workers",
+    "evaluation.datasets[1].dataloader_workers",
+]
+
+
+def test_a_published_pipeline_runs_with_one_notice_for_each_key_without_effect() -> None:
+    loaded = load_pipeline_text(PUBLISHED, "p.yaml")
+    assert loaded.planned == []
+    assert sorted(notice.split(": ")[0] for notice in loaded.notices) == sorted(INEFFECTIVE)
+    assert all("has no effect: " in notice for notice in loaded.notices)
+
+
+def test_published_values_keep_their_meaning() -> None:
+    config = load_pipeline_text(PUBLISHED, "p.yaml").require_runnable()
+    training = config.training
+    assert (training.initial_model, training.initial_model_id, training.seed) == ("pretrained", "12", 42)
+    assert training.optimizers[0].param_groups[0].config == {"lr": 0.1, "momentum": 0.001}
+    policy = config.selection_strategy.model_dump()
+    assert (policy["limit"], policy["tail_triggers"], policy["warmup_triggers"]) == (None, 3, 1)
+    assert config.evaluation is not None
+    assert [handler.models for handler in config.evaluation.handlers] == ["matrix", "active", "training"]
+
+
+def test_a_null_seed_is_zero() -> None:
+    config = load_pipeline_text(MINIMAL + "training: {seed: null}", "p").require_runnable()
+    assert config.training.seed == 0
+
+
+BATCHED = "evaluation_interval_data_points: 100, warmup_intervals: 3, warmup_policy: {id: TimeTrigger, every: 1d}"
+PERFORMANCE = "evaluation: {device: cpu, dataset: {}}, mode: hindsight, forecasting_method: ridge_regression"
+
+
+@pytest.mark.parametrize(
+    ("what", "where"),
+    [
+        ("trigger: {id: DataDriftTrigger, %s, metrics: {m: {id: AlibiDetectMmdDriftMetric}}}" % BATCHED, "trigger.id"),
+        ("trigger: {id: PerformanceTrigger, %s, %s}" % (BATCHED, PERFORMANCE), "trigger.id"),
+        ("trigger: {id: DataIncorporationLatencyCostTrigger, %s}" % BATCHED, "trigger.id"),
+        ("trigger: {id: AvoidableMisclassificationCostTrigger, %s, %s}" % (BATCHED, PERFORMANCE), "trigger.id"),
+        ("trigger: {id: EnsembleTrigger, subtriggers: {}, ensemble_strategy: {id: MajorityVote}}", "trigger.id"),
+        (
+            "selection_strategy: {name: FreshnessSamplingStrategy, unused_data_ratio: 50, tail_triggers: null, "
+            "maximum_keys_in_memory: 10}",
+            "selection_strategy.name",
+        ),
+        *(
+            (
+                f"selection_strategy: {{name: CoresetStrategy, tail_triggers: null, maximum_keys_in_memory: 10, "
+                f"presampling_config: {{strategy: {strategy}, ratio: 50}}}}",
+                "selection_strategy.presampling_config.strategy",
+            )
+            for strategy in ("LabelBalanced", "TriggerBalanced", "RandomNoReplacement")
+        ),
+        *(
+            (
+                f"selection_strategy: {{name: CoresetStrategy, tail_triggers: 0, maximum_keys_in_memory: 10, "
+                f"downsampling_config: {{strategy: {strategy}, ratio: 50, sample_then_batch: true}}}}",
+                "selection_strategy.downsampling_config.strategy",
+            )
+            for strategy in (
+                *("Loss", "GradNorm", "Uncertainty", "KcenterGreedy", "GradMatch", "Craig", "Submodular", "RHOLoss"),
+                "RS2",
+            )
+        ),
+        (
+            "selection_strategy: {name: CoresetStrategy, tail_triggers: 0, downsampling_config: {downsampling_list: "
+            "[{strategy: Loss, ratio: 50}, {strategy: RS2, ratio: 50}], downsampling_thresholds: [3]}}",
+            "selection_strategy.downsampling_config",
+        ),
+        *(
+            (f"model: {{id: {model}, config: {{num_classes: 2}}}}", "model.id")
+            for model in ("ArticleNet", "DLRM", "FmowNet", "YearbookNet", "SmallYearbookNet", "ResNet152", "Dummy")
+        ),
+        ("data: {dataset_id: d, tokenizer: DistilBertTokenizerTransform}", "data.tokenizer"),
+        (
+            "training: {optimizers: [{name: o, algorithm: FusedSGD, source: APEX, param_groups: [{module: model}]}]}",
+            "training.optimizers[0].source",
+        ),
+        (
+            "training: {lr_scheduler: {name: DLRMScheduler, source: Custom, step_every: batch, optimizers: [default]}}",
+            "training.lr_scheduler.source",
+        ),
+        ("training: {checkpointing: {activated: true, interval: 5, path: /checkpoints}}", "training.checkpointing"),
+        ("training: {gpus: 2, device: 'cuda:0'}", "training.gpus"),
+        (
+            "evaluation: {handlers: [{execution_time: after_pipeline, strategy: {type: BetweenTwoTriggersEvalStrategy}, "
+            "datasets: [numbers]}]}",
+            "evaluation.handlers[0].strategy.type",
+        ),
+        (
+            "evaluation: {handlers: [{execution_time: after_training, models: matrix, "
+            "strategy: {type: OffsetEvalStrategy, offsets: [1d]}}]}",
+            "evaluation.handlers[0].strategy.type",
+        ),
+    ],
+)
+def test_what_a_later_release_will_have_is_no_error(what: str, where: str) -> None:
+    section = what.partition(":")[0]
+    kept = "".join(line + "\n" for line in MINIMAL.splitlines() if not line.startswith(f"{section}:"))
+    loaded = load_pipeline_text(kept + what, "p")
+    assert loaded.config is None
+    assert len(loaded.planned) == 1
+    assert loaded.planned[0].startswith(where)
+    assert loaded.planned[0].endswith("is not in this release yet")
+
+
+class _Renamed:
+    renamed_keys = {"old": "new"}  # noqa: RUF012
+    ignored_keys = {"gone": "nobody needs it"}  # noqa: RUF012
+
+
+def test_renamed_and_ignored_keys() -> None:
+    reading = Reading()
+    tree = YamlMapping({"old": 1, "gone": 2, "kept": 3})
+    tree.location = ("section", 0)
+    assert accept_published_keys(_Renamed(), tree, reading) == {"new": 1, "kept": 3}
+    assert tree == {"old": 1, "gone": 2, "kept": 3}
+    assert reading.notices == [
+        "section[0].old: this key is now called 'new'",
+        "section[0].gone: has no effect: nobody needs it",
+    ]
+    with pytest.raises(ValueError, match="old name of 'new'"):
+        accept_published_keys(_Renamed(), {"old": 1, "new": 2}, None)

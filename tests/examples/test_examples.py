@@ -1,0 +1,68 @@
+"""The examples do what their README says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+WEEK = 7 * 86_400
+
+
+def prepare(example: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / example / "prepare.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_digits_are_all_written_once_and_only_once(tmp_path: Path) -> None:
+    first = prepare("digits", "--output", str(tmp_path))
+    assert first.returncode == 0, first.stderr
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 90
+    table = pa.concat_tables(parquet.read_table(path) for path in files)
+    assert table.num_rows == 1797
+    assert set(table["label"].to_pylist()) == set(range(10))
+    assert {len(image) for image in table["image"].to_pylist()} == {64}
+    timestamps = table["timestamp"].to_numpy()
+    assert (np.diff(timestamps) > 0).all()
+    assert (timestamps[-1] - timestamps[0]) // 86_400 == 89
+    times = [path.stat().st_mtime_ns for path in files]
+    files[3].unlink()
+    second = prepare("digits", "--output", str(tmp_path))
+    assert "1 written now" in second.stdout
+    unchanged = [path.stat().st_mtime_ns for index, path in enumerate(files) if index != 3]
+    assert unchanged == times[:3] + times[4:]
+
+
+def test_elec2_is_split_into_weeks_without_the_price(tmp_path: Path, shared_data: Path) -> None:
+    source = shared_data / "elec2.parquet"
+    result = prepare("elec2", str(source), "--output", str(tmp_path))
+    assert result.returncode == 0, result.stderr
+    tables = [parquet.read_table(path) for path in sorted(tmp_path.iterdir())]
+    whole = parquet.read_table(source)
+    names = [name for name in whole.column_names if name not in ("date", "nswprice")]
+    assert all(set(table.column_names) == set(names) for table in tables)
+    assert pa.concat_tables(tables).select(names).equals(whole.select(names))
+    for table in tables:
+        timestamps = table["timestamp"].to_numpy()
+        assert timestamps[-1] - timestamps[0] < WEEK
+    assert ", 0 written now" in prepare("elec2", str(source), "--output", str(tmp_path)).stdout
+
+
+@pytest.mark.parametrize("content", [b"no parquet", None])
+def test_elec2_says_what_is_wrong_with_a_file(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "x.parquet"
+    if content is not None:
+        path.write_bytes(content)
+    result = prepare("elec2", str(path), "--output", str(tmp_path / "out"))
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: {path}")
+    assert "Traceback" not in result.stderr
+    parquet.write_table(pa.table({"timestamp": [1]}), path)
+    assert "lacks day" in prepare("elec2", str(path)).stderr

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modyn.core.errors import InvalidInputError, NotAllowedError
+from modyn.core.values import to_value
+from modyn.proto.common_pb2 import CodeOrigin
+from modyn.proto.selector_pb2 import TrainingSet
+from modyn.proto.trainer_server_pb2 import TrainRequest
+from modyn.trainer_server.inputs import TrainingInputs
+
+SET = TrainingSet(digest="set", content_digest="content", num_samples=5)
+
+
+def digest(training_set: TrainingSet = SET, code: str = "code", **changes: Any) -> str:
+    fields: dict[str, Any] = {
+        "pipeline_id": "p",
+        "dataset": "d",
+        "training_set": "set",
+        "seed": 1,
+        "training": {"threads": 2},
+        "model": {"id": "MLP", "config": {"in_features": 2, "num_classes": 2}},
+        "data": {"dataset_id": "d"},
+        **changes,
+    }
+    for key in ("training", "model", "data"):
+        fields[key] = to_value(fields[key])
+    return TrainingInputs.of(TrainRequest(**fields), allow_user_code=True).digest(training_set, code)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dataset": "other"},
+        {"seed": 2},
+        {"trigger_index": 1},
+        {"initial_model": "m"},
+        {"num_samples_to_pass": 3},
+        {"code": "other"},
+        {"training": {"threads": 3}},
+        {"training": {"threads": 2, "batch_size": 3}},
+        {"training": {"threads": 2, "shuffle": False}},
+        {"training": {"threads": 2, "device": "cuda:0"}},
+        {"training": {"threads": 2, "optimizers": [{"algorithm": "SGD"}]}},
+        {"training": {"threads": 2, "optimization_criterion": {"config": {"label_smoothing": 0.1}}}},
+        {"model": {"id": "MLP", "config": {"in_features": 3, "num_classes": 2}}},
+        {"data": {"dataset_id": "d", "parser": {"name": "columns", "scale": 0.5}}},
+        {"data": {"dataset_id": "d", "label_transformer_function": "m:f"}},
+        {"training_set": TrainingSet(digest="other", content_digest="content")},
+        {"training_set": TrainingSet(digest="set", content_digest="other")},
+    ],
+)
+def test_what_the_weights_depend_on_changes_the_digest(changes: dict[str, Any]) -> None:
+    if isinstance(changes.get("training_set"), TrainingSet):
+        assert digest(changes["training_set"]) != digest()
+    else:
+        assert digest(**changes) != digest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pipeline_id": "other"},
+        {"reuse": True},
+        {"code": "code"},
+        {"training": {"threads": 2, "batch_size": 64}},  # the default
+        {"training": {"threads": 2, "record_loss_every": 5, "use_previous_model": False, "seed": 7}},
+    ],
+)
+def test_what_they_do_not_depend_on_does_not(changes: dict[str, Any]) -> None:
+    assert digest(**changes) == digest()
+
+
+def test_threads_default_to_the_number_of_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert digest(training={}) == digest()
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    assert digest(training={}) != digest()
+
+
+@pytest.mark.parametrize("pipeline", ["", "..", "a/b", ".hidden", "x" * 300])
+def test_a_pipeline_id_is_a_file_name(pipeline: str) -> None:
+    with pytest.raises(InvalidInputError, match="pipeline_id"):
+        digest(pipeline_id=pipeline)
+
+
+def test_sections_are_checked() -> None:
+    with pytest.raises(InvalidInputError, match="batch_size"):
+        digest(training={"batch_size": 0})
+    with pytest.raises(InvalidInputError, match="ResNet19"):
+        digest(model={"id": "ResNet19"})
+
+
+def test_user_code_needs_permission() -> None:
+    request = TrainRequest(
+        pipeline_id="p",
+        training=to_value({}),
+        model=to_value({"id": "torch.nn:Linear"}),
+        data=to_value({"dataset_id": "d"}),
+        code=CodeOrigin(root="/somewhere"),
+    )
+    with pytest.raises(NotAllowedError):
+        TrainingInputs.of(request, allow_user_code=False)
+    request.ClearField("code")
+    assert TrainingInputs.of(request, allow_user_code=False).code_root is None
