@@ -7,6 +7,7 @@ import pwd
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,17 +40,16 @@ def _wrapper(folder: Path, binary: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """URL of a real PostgreSQL server's database ``test``; skipped where PostgreSQL is not installed."""
     import testing.postgresql
 
     initdb, postgres = postgres_binary("initdb"), postgres_binary("postgres")
     if initdb is None or postgres is None:
         pytest.skip("PostgreSQL server binaries (initdb, postgres) are not installed")
-    folder = tmp_path_factory.mktemp("postgres")
-    for parent in (folder, *folder.parents):  # the unprivileged user must reach the data directory
-        if parent.is_relative_to(Path("/tmp")) and parent != Path("/tmp"):
-            parent.chmod(0o755)
+    # Not in pytest's own folder, which is closed to the unprivileged user.
+    folder = Path(tempfile.mkdtemp(prefix="modyn-postgres-"))
+    folder.chmod(0o755)
     base = folder / "base"
     base.mkdir()
     if os.geteuid() == 0:
@@ -59,6 +59,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.url()
     finally:
         server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from modyn.core.config.published import Reading, accept_published_keys
@@ -51,6 +53,7 @@ def test_a_null_seed_is_zero() -> None:
     assert config.training.seed == 0
 
 
+MMD = "AlibiDetectMmdDriftMetric, decision_criterion: {id: ThresholdDecisionCriterion, threshold: 0.5}"
 BATCHED = "evaluation_interval_data_points: 100, warmup_intervals: 3, warmup_policy: {id: TimeTrigger, every: 1d}"
 PERFORMANCE = "evaluation: {device: cpu, dataset: {}}, mode: hindsight, forecasting_method: ridge_regression"
 
@@ -58,28 +61,34 @@ PERFORMANCE = "evaluation: {device: cpu, dataset: {}}, mode: hindsight, forecast
 @pytest.mark.parametrize(
     ("what", "where"),
     [
-        ("trigger: {id: DataDriftTrigger, %s, metrics: {m: {id: AlibiDetectMmdDriftMetric}}}" % BATCHED, "trigger.id"),
-        ("trigger: {id: PerformanceTrigger, %s, %s}" % (BATCHED, PERFORMANCE), "trigger.id"),
-        ("trigger: {id: DataIncorporationLatencyCostTrigger, %s}" % BATCHED, "trigger.id"),
-        ("trigger: {id: AvoidableMisclassificationCostTrigger, %s, %s}" % (BATCHED, PERFORMANCE), "trigger.id"),
+        (f"trigger: {{id: DataDriftTrigger, {BATCHED}, metrics: {{m: {{id: {MMD}}}}}}}", "trigger.id"),
+        (f"trigger: {{id: PerformanceTrigger, {BATCHED}, {PERFORMANCE}}}", "trigger.id"),
+        (f"trigger: {{id: DataIncorporationLatencyCostTrigger, {BATCHED}}}", "trigger.id"),
+        (f"trigger: {{id: AvoidableMisclassificationCostTrigger, {BATCHED}, {PERFORMANCE}}}", "trigger.id"),
         ("trigger: {id: EnsembleTrigger, subtriggers: {}, ensemble_strategy: {id: MajorityVote}}", "trigger.id"),
         (
-            "selection_strategy: {name: FreshnessSamplingStrategy, unused_data_ratio: 50, tail_triggers: null, "
-            "maximum_keys_in_memory: 10}",
+            (
+                "selection_strategy: {name: FreshnessSamplingStrategy, unused_data_ratio: 50, tail_triggers: null, "
+                "maximum_keys_in_memory: 10}"
+            ),
             "selection_strategy.name",
         ),
         *(
             (
-                f"selection_strategy: {{name: CoresetStrategy, tail_triggers: null, maximum_keys_in_memory: 10, "
-                f"presampling_config: {{strategy: {strategy}, ratio: 50}}}}",
+                (
+                    f"selection_strategy: {{name: CoresetStrategy, tail_triggers: null, maximum_keys_in_memory: 10, "
+                    f"presampling_config: {{strategy: {strategy}, ratio: 50}}}}"
+                ),
                 "selection_strategy.presampling_config.strategy",
             )
             for strategy in ("LabelBalanced", "TriggerBalanced", "RandomNoReplacement")
         ),
         *(
             (
-                f"selection_strategy: {{name: CoresetStrategy, tail_triggers: 0, maximum_keys_in_memory: 10, "
-                f"downsampling_config: {{strategy: {strategy}, ratio: 50, sample_then_batch: true}}}}",
+                (
+                    f"selection_strategy: {{name: CoresetStrategy, tail_triggers: 0, maximum_keys_in_memory: 10, "
+                    f"downsampling_config: {{strategy: {strategy}, ratio: 50, sample_then_batch: true}}}}"
+                ),
                 "selection_strategy.downsampling_config.strategy",
             )
             for strategy in (
@@ -88,8 +97,10 @@ PERFORMANCE = "evaluation: {device: cpu, dataset: {}}, mode: hindsight, forecast
             )
         ),
         (
-            "selection_strategy: {name: CoresetStrategy, tail_triggers: 0, downsampling_config: {downsampling_list: "
-            "[{strategy: Loss, ratio: 50}, {strategy: RS2, ratio: 50}], downsampling_thresholds: [3]}}",
+            (
+                "selection_strategy: {name: CoresetStrategy, tail_triggers: 0, downsampling_config: "
+                "{downsampling_list: [{strategy: Loss, ratio: 50}, {strategy: RS2, ratio: 50}], downsampling_thresholds: [3]}}"
+            ),
             "selection_strategy.downsampling_config",
         ),
         *(
@@ -108,13 +119,17 @@ PERFORMANCE = "evaluation: {device: cpu, dataset: {}}, mode: hindsight, forecast
         ("training: {checkpointing: {activated: true, interval: 5, path: /checkpoints}}", "training.checkpointing"),
         ("training: {gpus: 2, device: 'cuda:0'}", "training.gpus"),
         (
-            "evaluation: {handlers: [{execution_time: after_pipeline, strategy: {type: BetweenTwoTriggersEvalStrategy}, "
-            "datasets: [numbers]}]}",
+            (
+                "evaluation: {handlers: [{execution_time: after_pipeline, "
+                "strategy: {type: BetweenTwoTriggersEvalStrategy}, datasets: [numbers]}]}"
+            ),
             "evaluation.handlers[0].strategy.type",
         ),
         (
-            "evaluation: {handlers: [{execution_time: after_training, models: matrix, "
-            "strategy: {type: OffsetEvalStrategy, offsets: [1d]}}]}",
+            (
+                "evaluation: {handlers: [{execution_time: after_training, models: matrix, "
+                "strategy: {type: OffsetEvalStrategy, offsets: [1d]}}]}"
+            ),
             "evaluation.handlers[0].strategy.type",
         ),
     ],
@@ -130,8 +145,8 @@ def test_what_a_later_release_will_have_is_no_error(what: str, where: str) -> No
 
 
 class _Renamed:
-    renamed_keys = {"old": "new"}  # noqa: RUF012
-    ignored_keys = {"gone": "nobody needs it"}  # noqa: RUF012
+    renamed_keys: Mapping[str, str] = {"old": "new"}
+    ignored_keys: Mapping[str, str] = {"gone": "nobody needs it"}
 
 
 def test_renamed_and_ignored_keys() -> None:

@@ -11,7 +11,9 @@ from modyn.core.errors import InvalidInputError, UnavailableError
 
 
 def _counter(catalog: Catalog) -> sa.Table:
-    table = sa.Table("counter", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("n", sa.Integer))
+    table = sa.Table(
+        "counter", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True), sa.Column("n", sa.Integer)
+    )
     with catalog.write() as connection:
         table.create(connection)
         connection.execute(table.insert().values(id=1, n=0))
@@ -39,7 +41,7 @@ def test_read_then_write_transactions_of_many_threads_all_count(any_catalog: Cat
 
 def test_a_failed_transaction_leaves_nothing(any_catalog: Catalog) -> None:
     table = _counter(any_catalog)
-    with pytest.raises(RuntimeError), any_catalog.write() as connection:
+    with pytest.raises(RuntimeError), any_catalog.write() as connection:  # noqa: PT012
         connection.execute(table.update().values(n=7))
         raise RuntimeError("in the middle")
     with any_catalog.read() as connection:

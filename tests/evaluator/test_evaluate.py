@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,8 @@ def test_a_label_transformer_applies_to_models_and_baselines(server: EvaluationS
     assert answer.values() == plain.values()
 
 
-def test_the_same_request_in_a_fresh_state_gives_the_same_file(server: EvaluationServer) -> None:
+def test_equal_data_in_another_dataset_give_the_same_file(fresh_server: EvaluationServer) -> None:
+    server = fresh_server
     model = server.model(1)
     for name in (dataset(server), dataset(server)):
         metrics = [{"name": "Accuracy", "topn": 2}]
@@ -173,8 +175,8 @@ def test_the_same_request_in_a_fresh_state_gives_the_same_file(server: Evaluatio
 
 
 def test_no_output_leaves_no_log(server: EvaluationServer) -> None:
-    server.evaluate(dataset(server), WINDOWS, {server.model(1): [0]})
-    assert list((server.state.path / "jobs" / "7").iterdir()) == []
+    server.evaluate(dataset(server), WINDOWS, {server.model(1): [0]}, pipeline_id="quiet")
+    assert list((server.state.path / "jobs" / "quiet").iterdir()) == []
 
 
 # ------------------------------------------------------------------------------------------------ bad input
@@ -187,23 +189,32 @@ def test_no_output_leaves_no_log(server: EvaluationServer) -> None:
         ({"metrics": [{"name": "Accuracy"}, {"name": "Accuracy", "topn": 1}]}, "2 of them report 'Accuracy'; keep one"),
         ({"metrics": [{"name": "Acuracy"}]}, "did you mean 'Accuracy'"),
         ({"metrics": [{"name": "Accuracy", "top": 3}]}, "top"),
+        ({"model": {"id": "MLPP"}}, "did you mean 'MLP'"),
         ({"batch_size": 0}, "batch_size 0: expected at least 1"),
         ({"device": "tpu"}, "device 'tpu': expected cpu, cuda"),
         ({"threads": 0}, "threads 0: expected at least 1"),
         ({"pipeline_id": "../x"}, "pipeline_id '../x'"),
-        ({"model": {"id": "MLPP"}}, "MLP"),
+    ],
+)
+def test_bad_requests_say_what_was_expected(server: EvaluationServer, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(said)):
+        server.evaluate(dataset(server), [(None, None)], {server.model(1): [0]}, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
         ({"metrics": [{"name": "F1Score", "num_classes": 2}]}, "num_classes: 2: a label is 2"),
         ({"metrics": [{"name": "RocAuc"}]}, "a label is 2; expected only 0 and 1"),
     ],
 )
-def test_bad_requests_say_what_was_expected(server: EvaluationServer, options: dict[str, Any], said: str) -> None:
+def test_what_does_not_suit_a_model_is_that_models_failure(
+    server: EvaluationServer, options: dict[str, Any], said: str
+) -> None:
     model = server.model(1)
-    try:
-        answer = server.evaluate(dataset(server), [(None, None)], {model: [0]}, **options)
-    except InvalidInputError as error:
-        assert said in error.message
-    else:
-        assert said in answer.failures[model]
+    answer = server.evaluate(dataset(server), [(None, None)], {model: [0]}, **options)
+    assert said in answer.failures[model]
+    assert not answer.scores
 
 
 def test_a_window_that_does_not_exist(server: EvaluationServer) -> None:
@@ -222,7 +233,7 @@ def test_an_unknown_dataset(server: EvaluationServer) -> None:
 
 
 def test_labels_that_are_no_classes(server: EvaluationServer) -> None:
-    with pytest.raises(InvalidInputError, match="labels of type double, .* integer classes"):
+    with pytest.raises(InvalidInputError, match=r"labels of type double, .* integer classes"):
         server.evaluate(dataset(server, TIMES, LABELS / 10), [(None, None)], {server.model(1): [0]})
 
 
@@ -236,5 +247,5 @@ def test_a_parser_that_does_not_suit_the_data_fails_the_request_and_the_next_one
 
 
 def test_without_a_gpu_a_cuda_device_is_refused_in_words(server: EvaluationServer) -> None:
-    with pytest.raises(InvalidInputError, match="evaluation.device: cuda:63"):
+    with pytest.raises(InvalidInputError, match=r"evaluation\.device: cuda:63"):
         server.evaluate(dataset(server), [(None, None)], {server.model(1): [0]}, device="cuda:63")

@@ -120,21 +120,34 @@ class EvaluationServer:
     def __init__(self, folder: Path, launcher: JobLauncher, *, allow_user_code: bool = True) -> None:
         self.state = StateDirectory(folder / "state").create()
         self.catalog = Catalog(self.state.default_catalog_url)
-        self.peers = Peers(Addresses.all_at(f"unix:{folder / 'socket'}"))
         self.launcher = CountingLauncher(launcher)
+        self._address = f"unix:{folder / 'socket'}"
+        self._allow_user_code = allow_user_code
+        self._names = itertools.count()
+        self._start()
+
+    def _start(self) -> None:
+        self.peers = Peers(Addresses.all_at(self._address))
         self._storage = StorageService(self.state, self.catalog)
         self._evaluator = EvaluatorService(
-            self.state, self.catalog, self.peers, launcher=self.launcher, allow_user_code=allow_user_code
+            self.state, self.catalog, self.peers, launcher=self.launcher, allow_user_code=self._allow_user_code
         )
-        self._server = RpcServer(self.peers.addresses.storage, [self._storage.add_to, self._evaluator.add_to])
+        self._server = RpcServer(self._address, [self._storage.add_to, self._evaluator.add_to])
         self._server.start()
-        self._names = itertools.count()
 
-    def close(self) -> None:
+    def _stop(self) -> None:
         self.peers.close()
         self._server.stop()
         self._evaluator.close()
         self._storage.close()
+
+    def restart(self) -> None:
+        """All services anew on the same state."""
+        self._stop()
+        self._start()
+
+    def close(self) -> None:
+        self._stop()
         self.catalog.close()
 
     def dataset(self, labels: pa.Array | npt.ArrayLike, timestamps: npt.ArrayLike, **payload: Any) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 from modyn.core.arrow import batch_of, encode_batch, slices
 from modyn.core.catalog import Catalog
 from modyn.core.digests import digest_bytes
-from modyn.core.errors import NotFoundError
+from modyn.core.errors import NotAvailableError, NotFoundError
 from modyn.core.jobs import JobLauncher
 from modyn.core.keysets import KeyRange, ranges_to_proto
 from modyn.core.peers import Addresses, Peers
@@ -23,7 +23,12 @@ from modyn.core.rpc import RpcServer, as_arrow_messages
 from modyn.core.state import StateDirectory
 from modyn.core.values import to_value
 from modyn.proto.common_pb2 import ArrowMessage
-from modyn.proto.selector_pb2 import DescribeTrainingSetRequest, ReadTrainingSetRequest, TrainingSet
+from modyn.proto.selector_pb2 import (
+    CreateTrainingSetRequest,
+    DescribeTrainingSetRequest,
+    ReadTrainingSetRequest,
+    TrainingSet,
+)
 from modyn.proto.selector_pb2_grpc import SelectorServicer, add_SelectorServicer_to_server
 from modyn.proto.storage_pb2 import RegisterDatasetRequest
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainRequest, TrainResult
@@ -59,6 +64,11 @@ class TrainingSets(SelectorServicer):
         digest = self.put(dataset, np.arange(start, end), content="range")
         self._sets[digest][0].ranges.CopyFrom(ranges_to_proto([KeyRange(start, end)]))
         return digest
+
+    def CreateTrainingSet(
+        self, request_iterator: Iterator[CreateTrainingSetRequest], context: grpc.ServicerContext
+    ) -> TrainingSet:
+        raise NotAvailableError("training sets are put here by tests")
 
     def DescribeTrainingSet(self, request: DescribeTrainingSetRequest, context: grpc.ServicerContext) -> TrainingSet:
         if request.digest not in self._sets:
@@ -118,10 +128,11 @@ class TrainingServer:
         training: dict[str, Any] | None = None,
         data: dict[str, Any] | None = None,
         root: object = None,
+        pipeline_id: str = "p",
         **fields: Any,
     ) -> TrainRequest:
         request = TrainRequest(
-            pipeline_id="p",
+            pipeline_id=pipeline_id,
             dataset=dataset,
             training_set=training_set,
             training=to_value({"threads": 1, **(training or {})}),

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import textwrap
 from typing import Any
 
 import pytest
 
 from modyn.core.config.pipeline import DataSection, ModelSection
-from modyn.models import codeidentity
 from modyn.models.codeidentity import CodeIdentity
 from modyn.models.uncaptured import first_uncaptured
 from modyn.models.usercode import code_identity
@@ -77,14 +77,14 @@ def test_models_labels_and_inline_source_count(project: Any) -> None:
 
 def test_versions_of_installed_packages_count(project: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     before = identity(project, parser="parsers:parse").digest
-    real = codeidentity.importlib.metadata.distribution
+    real = importlib.metadata.distribution
 
     class Newer:
         def __init__(self, name: str) -> None:
             self.requires = real(name).requires
             self.version = "999" if name == "numpy" else real(name).version
 
-    monkeypatch.setattr(codeidentity.importlib.metadata, "distribution", Newer)
+    monkeypatch.setattr(importlib.metadata, "distribution", Newer)
     assert identity(project, parser="parsers:parse").digest not in {None, before}
 
 

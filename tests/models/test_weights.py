@@ -35,13 +35,13 @@ def test_any_safetensors_reader_understands_them() -> None:
 
 
 def test_tied_weights_round_trip() -> None:
-    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-    model[1].weight = model[0].weight
+    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
+    second.weight = first.weight
+    model = nn.Sequential(first, second)
     data = dump(model)
-    with torch.no_grad():
-        model[0].weight.zero_()
+    nn.init.zeros_(first.weight)
     load(model, data)
-    assert model[0].weight.any()
+    assert first.weight.any()
     assert dump(model) == data
 
 

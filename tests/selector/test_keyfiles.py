@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -91,19 +92,15 @@ def test_files_say_what_they_are(files: KeyFiles) -> None:
         assert reader.read_all().column("key").to_pylist() == [3, 1, 2]
 
 
-@pytest.mark.parametrize("position", [10, 300, -20])
+@pytest.mark.parametrize("position", [300, 700, -20])
 def test_a_damaged_file_is_reported_not_used(files: KeyFiles, tmp_path: Path, position: int) -> None:
     digest = files.put(KeyFile("d", KeySet.from_array(np.arange(100)[::-1])))
     path = files.path(digest)
     data = bytearray(path.read_bytes())
     data[position] ^= 0xFF
     path.write_bytes(data)
-    try:
-        content = KeyFiles(tmp_path / "sets").get(digest)
-    except CorruptDataError as error:
-        assert str(path) in error.message
-    else:  # a byte of padding
-        assert content.keys.to_array().tolist() == list(range(99, -1, -1))
+    with pytest.raises(CorruptDataError, match=re.escape(str(path))):
+        KeyFiles(tmp_path / "sets").get(digest)
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, -1])

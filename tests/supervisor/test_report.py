@@ -20,6 +20,8 @@ pipeline: {name: p}
 data: {dataset_id: d}
 model: {id: MLP, config: {in_features: 2, num_classes: 2}}
 trigger: {id: DataAmountTrigger, num_samples: 5}
+evaluation:
+  handlers: [{name: h, models: matrix, strategy: {type: SlicingEvalStrategy, eval_every: 1d}}]
 """
 
 

@@ -133,7 +133,7 @@ def test_a_loss_that_explodes_is_placed(server: TrainingServer, dataset: str, tr
 def test_weights_that_explode_in_the_last_batch_are_not_stored(
     server: TrainingServer, dataset: str, training_set: str
 ) -> None:
-    sgd = {"algorithm": "SGD", "param_groups": [{"config": {"lr": 1e39}}]}
+    sgd = {"algorithm": "SGD", "param_groups": [{"config": {"lr": 3e38, "weight_decay": 100}}]}
     message = "after the last batch the weights '.*' are not finite"
     fails(server, JobFailedError, message, dataset, training_set, training={"optimizers": [sgd], "batch_size": N})
 
@@ -228,9 +228,10 @@ def test_trainings_wait_for_the_device(
     server: TrainingServer, launcher: ForkServerLauncher, dataset: str, training_set: str
 ) -> None:
     first = running(server, server.request(dataset, training_set, model=MLP, training=FOREVER))
-    waiting = [server.peers.trainer_server.Train(server.request(dataset, training_set, model=MLP)) for _ in range(2)]
-    assert next(iter(waiting[0])).queued.waiting == 1
-    assert next(iter(waiting[1])).queued.waiting == 2
+    waiting = []
+    for position in (1, 2):
+        waiting.append(server.peers.trainer_server.Train(server.request(dataset, training_set, model=MLP)))
+        assert next(iter(waiting[-1])).queued.waiting == position
     assert len(job_processes(launcher)) == 1
     cancel(waiting[0])  # leaves the queue
     cancel(first)

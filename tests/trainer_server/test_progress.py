@@ -5,14 +5,13 @@ import torch
 
 from modyn.core.errors import JobFailedError
 from modyn.proto.trainer_server_pb2 import TrainEvent
-from modyn.trainer_server import progress as module
 from modyn.trainer_server.progress import Progress
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
 
 

@@ -45,7 +45,7 @@ def test_the_same_inputs_are_answered_without_training(server: TrainingServer, d
     first = trial()
     assert not first.reused
     assert first.input_digest
-    again = trial(pipeline_id="p")
+    again = trial(pipeline_id="another")
     assert again.reused
     again.reused = False
     assert again == first  # with the original cost

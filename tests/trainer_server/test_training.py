@@ -57,6 +57,10 @@ def batches(order: npt.NDArray[np.int64], size: int) -> Iterator[tuple[torch.Ten
         yield torch.from_numpy(FEATURES[rows]), torch.from_numpy(LABELS[rows]), torch.from_numpy(WEIGHTS[rows])
 
 
+def backward(loss: torch.Tensor) -> None:
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
 def sgd(**config: Any) -> dict[str, Any]:
     return {"optimizers": [{"algorithm": "SGD", "param_groups": [{"config": config}]}]}
 
@@ -88,7 +92,7 @@ def test_equals_a_plain_loop(server: TrainingServer, dataset: str, weighted: boo
                 loss = (each * weights).sum() / weights.sum()
             else:
                 loss = nn.functional.cross_entropy(model(inputs), labels)
-            loss.backward()
+            backward(loss)
             optimizer.step()
             total += loss.item() * len(labels)
         losses.append(total / N)
@@ -131,7 +135,7 @@ def test_several_optimizers_and_a_schedule_per_batch(server: TrainingServer, dat
         for inputs, labels, _ in batches(order[:100], 10):
             body.zero_grad()
             head.zero_grad()
-            nn.functional.cross_entropy(model(inputs), labels).backward()
+            backward(nn.functional.cross_entropy(model(inputs), labels))
             body.step()
             head.step()
             schedule.step()
@@ -156,7 +160,7 @@ def test_schedule_per_epoch_and_samples_to_pass(server: TrainingServer, dataset:
             group["lr"] = 0.5 * 0.3**epoch
         for inputs, labels, _ in batches(order if epoch < 2 else order[:64], 32):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(inputs), labels).backward()
+            backward(nn.functional.cross_entropy(model(inputs), labels))
             optimizer.step()
     stored, expected = network(), dump(model)
     load(stored, fetch_model(server.peers.storage, result.model))
@@ -181,7 +185,7 @@ def test_dropout_and_order_follow_seed_and_trigger(server: TrainingServer, datas
     torch.manual_seed(derived_seed(11, Purpose.TRAINING, 4))
     for inputs, labels, _ in batches(next(orders(N, 1, 11, 4)), 50):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(inputs), labels).backward()
+        backward(nn.functional.cross_entropy(model(inputs), labels))
         optimizer.step()
     assert weights_of(server, request) == dump(model)
 
@@ -199,7 +203,7 @@ def test_without_shuffling_the_order_is_the_set_s(server: TrainingServer, datase
     for inputs, labels, weights in batches(keys, 7):
         optimizer.zero_grad()
         each = nn.functional.cross_entropy(model(inputs), labels, reduction="none")
-        ((each * weights).sum() / weights.sum()).backward()
+        backward((each * weights).sum() / weights.sum())
         optimizer.step()
     assert weights_of(server, request) == dump(model)
 
@@ -239,7 +243,7 @@ def test_ranges_and_keys_train_the_same(server: TrainingServer, dataset: str) ->
 
 
 @pytest.mark.parametrize("change", [{"seed": 1}, {"trigger_index": 1}])
-def test_seed_and_trigger_change_the_weights(server: TrainingServer, dataset: str, change: dict[str, int]) -> None:
+def test_seed_and_trigger_change_the_weights(server: TrainingServer, dataset: str, change: dict[str, Any]) -> None:
     training_set = server.sets.put_range(dataset, 0, N)
     one = server.train(server.request(dataset, training_set, model=MLP)).model
     assert server.train(server.request(dataset, training_set, model=MLP, **change)).model != one
@@ -275,7 +279,7 @@ def test_samples_without_a_label_are_left_out_and_counted(server: TrainingServer
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for inputs, targets, weights in batches(labelled, N):
         each = nn.functional.cross_entropy(model(inputs), targets, reduction="none")
-        ((each * weights).sum() / weights.sum()).backward()
+        backward((each * weights).sum() / weights.sum())
         optimizer.step()
     assert fetch_model(server.peers.storage, events[-1].result.model) == dump(model)
     assert events[-1].result.samples_trained == len(labelled)

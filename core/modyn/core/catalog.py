@@ -71,8 +71,8 @@ class Catalog:
     @contextmanager
     def _transaction(self, *, write: bool) -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect() as connection:
-                connection = connection.execution_options(modyn_write=write)
+            with self._engine.connect() as raw:
+                connection = raw.execution_options(modyn_write=write)
                 with connection.begin():
                     yield connection
         except (IntegrityError, ProgrammingError, DataError):
@@ -113,7 +113,7 @@ class Catalog:
         script = ScriptDirectory.from_config(config)
 
         def upgrade(revision: object, context: MigrationContext) -> object:
-            return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
+            return script._upgrade_revs("head", revision)
 
         with (
             self.write() as connection,

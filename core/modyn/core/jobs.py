@@ -108,6 +108,7 @@ class ForkServerLauncher(JobLauncher):
                 raise UnavailableError("the server is stopping; no new jobs are started")
             if not self._server.alive:
                 logger.warning("the fork server died; starting another one")
+                self._server.close()
                 self._server = _ForkServerProcess(self._preload)
             server = self._server
         server.wait_ready(START_TIMEOUT_SECONDS)
@@ -122,7 +123,7 @@ class ForkServerLauncher(JobLauncher):
 class _ForkServerProcess:
     def __init__(self, preload: str) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._process = subprocess.Popen(
+        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
             [sys.executable, "-m", "modyn.core.forkserver", str(theirs.fileno()), preload],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,

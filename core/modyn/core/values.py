@@ -8,7 +8,7 @@ from typing import Any
 from modyn.proto.common_pb2 import Value, ValueList, ValueMap
 
 
-def to_value(tree: Any) -> Value:
+def to_value(tree: Any) -> Value:  # noqa: PLR0911 - one case per kind
     """Encodes a plain tree. Integers stay integers (64 bits), floats stay floats.
 
     Raises:

@@ -130,8 +130,9 @@ def score_baselines(
             yield WindowScores(
                 baseline=name,
                 window=index,
-                num_samples=len(outcomes),
+                num_samples=part.stop - part.start,
                 num_unlabelled=slices.unlabelled[index],
+                num_undefined=part.stop - part.start - len(outcomes),
                 metrics=_values(metrics, outcomes) if len(outcomes) else [],
             )
 

@@ -65,7 +65,7 @@ def _mismatches(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.
     problems = []
     if missing := [name for name in expected if name not in found]:
         problems.append(f"missing {_some(missing)}")
-    if unexpected := [name for name in found if name not in expected]:
+    if unexpected := sorted(name for name in found if name not in expected):
         problems.append(f"unexpected {_some(unexpected)}")
     shapes = [
         f"{name} is {list(found[name].shape)}, the model needs {list(tensor.shape)}"

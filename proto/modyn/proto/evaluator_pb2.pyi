@@ -266,14 +266,17 @@ class WindowScores(_message.Message):
     NUM_SAMPLES_FIELD_NUMBER: _builtins.int
     NUM_UNLABELLED_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
+    NUM_UNDEFINED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """digest"""
     baseline: _builtins.str
     """e.g. majority_class, last_label"""
     window: _builtins.int
     num_samples: _builtins.int
-    """labelled samples scored"""
+    """labelled samples in the window"""
     num_unlabelled: _builtins.int
+    num_undefined: _builtins.int
+    """labelled samples left out because a baseline could not say anything of them yet"""
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricValue]: ...
     def __init__(
@@ -285,10 +288,11 @@ class WindowScores(_message.Message):
         num_samples: _builtins.int = ...,
         num_unlabelled: _builtins.int = ...,
         metrics: _abc.Iterable[Global___MetricValue] | None = ...,
+        num_undefined: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "model", b"model", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "metrics", b"metrics", "model", b"model", "num_samples", b"num_samples", "num_unlabelled", b"num_unlabelled", "subject", b"subject", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "metrics", b"metrics", "model", b"model", "num_samples", b"num_samples", "num_undefined", b"num_undefined", "num_unlabelled", b"num_unlabelled", "subject", b"subject", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["model", "baseline"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015

@@ -11,7 +11,7 @@ import pyarrow as pa
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeyRange, KeySet, ranges_to_proto, run_bounds
-from modyn.proto.storage_pb2 import DescribeDatasetRequest, InspectSamplesRequest, SamplesInfo
+from modyn.proto.storage_pb2 import InspectSamplesRequest, SamplesInfo
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import Column, Order, read_columns
 
@@ -55,11 +55,6 @@ class StorageColumns:
         info = self.inspect(cover)
         if info.num_unlabelled == 0 and info.num_samples == sum(len(r) for r in cover):
             return Trainable(None, None)
-        dataset = self._storage.DescribeDataset(DescribeDatasetRequest(name=self._dataset))
-        if cover[-1].end > dataset.end_key:
-            raise InvalidInputError(
-                f"key {cover[-1].end - 1} does not exist; dataset {self._dataset!r} ends before {dataset.end_key}"
-            )
         # The counts cannot say which samples it is: only now read a column.
         table = read_columns(
             self._storage,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -39,10 +39,18 @@ class Cell:
     row: WindowRow
     active: int | None
     trained: int | None
+    asked_for: str
+    """The handler's ``models``: a score that it did not ask for is not given, even where it happens to be known."""
     values: dict[tuple[str, str], float | None] = field(default_factory=dict)
     """By (subject, metric)."""
 
-    def of_trigger(self, index: int | None, metric: str) -> float | None:
+    def of_active(self, metric: str) -> float | None:
+        return None if self.asked_for == "training" else self._of_trigger(self.active, metric)
+
+    def of_trained(self, metric: str) -> float | None:
+        return None if self.asked_for == "active" else self._of_trigger(self.trained, metric)
+
+    def _of_trigger(self, index: int | None, metric: str) -> float | None:
         return None if index is None else self.values.get((trigger_subject(index), metric))
 
 
@@ -50,8 +58,9 @@ def build_report(journal: Journal, row: PipelineRow) -> Report:
     """The report of a pipeline; of what is done so far while it runs."""
     triggers = journal.triggers(row.id)
     trained = [trigger for trigger in triggers if trigger.model is not None]
-    groups = _groups(journal, row.id, trained)
     config = load_pipeline_text(row.resolved_yaml, row.name).require_runnable()
+    handlers = config.evaluation.handlers if config.evaluation else []
+    groups = _groups(journal, row.id, trained, {handler.name: handler.models for handler in handlers})
     composite: dict[str, dict[str, dict[str, CompositeScore]]] = {}
     for (handler, dataset), cells in groups.items():
         scores = {metric: _composite(cells, metric) for metric in _metrics(cells)}
@@ -81,8 +90,10 @@ def build_report(journal: Journal, row: PipelineRow) -> Report:
     )
 
 
-def _groups(journal: Journal, pipeline_id: int, trained: Sequence[TriggerRow]) -> dict[tuple[str, str], list[Cell]]:
-    """Cells by (handler, dataset), in time order."""
+def _groups(
+    journal: Journal, pipeline_id: int, trained: Sequence[TriggerRow], models: Mapping[str, str]
+) -> dict[tuple[str, str], list[Cell]]:
+    """Cells by (handler, dataset), in time order; ``models`` says which models each handler asked for."""
     windows = journal.windows(pipeline_id)
     anchors = np.array([window.window.anchor for window in windows], dtype=np.int64)
     ends = np.array([trigger.last_timestamp for trigger in trained], dtype=np.int64)
@@ -94,6 +105,7 @@ def _groups(journal: Journal, pipeline_id: int, trained: Sequence[TriggerRow]) -
             window,
             active=None if a is None else trained[a].trigger_index,
             trained=None if t is None else trained[t].trigger_index,
+            asked_for=models[window.handler],
         )
         cells[window.handler, window.dataset, window.window] = cell
         groups[window.handler, window.dataset].append(cell)
@@ -121,12 +133,12 @@ def _composite(cells: Sequence[Cell], metric: str) -> CompositeScore:
 
     active = summarise(
         windows,
-        [cell.of_trigger(cell.active, metric) for cell in cells],
+        [cell.of_active(metric) for cell in cells],
         samples=samples,
         has_model=[cell.active is not None for cell in cells],
     )
     trained, trained_weighted = summary_of(
-        [cell.of_trigger(cell.trained, metric) for cell in cells], [cell.trained is not None for cell in cells]
+        [cell.of_trained(metric) for cell in cells], [cell.trained is not None for cell in cells]
     )
     baselines = {
         name: summary_of([cell.values.get((BASELINE_PREFIX + name, metric)) for cell in cells], active.counted)[0]
@@ -160,8 +172,8 @@ def _window_part(cell: Cell) -> WindowPart:
         trained_trigger=cell.trained,
         scores={
             metric: WindowScore(
-                currently_active=cell.of_trigger(cell.active, metric),
-                currently_trained=cell.of_trigger(cell.trained, metric),
+                currently_active=cell.of_active(metric),
+                currently_trained=cell.of_trained(metric),
                 baselines={name: cell.values.get((BASELINE_PREFIX + name, metric)) for name in baselines},
             )
             for metric in _metrics([cell])

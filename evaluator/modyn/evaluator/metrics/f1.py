@@ -30,7 +30,7 @@ class F1Score(ClassificationMetric):
     """
 
     num_classes: PositiveInt = Field(description="Labels and predictions lie in [0, num_classes).")
-    average: Literal["macro", "micro", "weighted", "binary"] = "macro"
+    average: Literal["macro", "micro", "weighted", "binary"] = Field("macro", description="How classes are combined.")
     pos_label: NonNegativeInt = Field(1, description="The class that ``average: binary`` scores.")
 
     @model_validator(mode="after")

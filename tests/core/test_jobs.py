@@ -1,0 +1,256 @@
+"""Jobs in real child processes: results, errors, kills; and that nothing outlives its server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modyn.core.errors import CancelledError, InvalidInputError, JobFailedError, UnavailableError
+from modyn.core.jobs import STDERR_TAIL_LINES, ForkServerLauncher, Job, JobDescription, Slots
+
+JOBS = "tests.helpers.jobs"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def importable_helpers() -> Iterator[None]:
+    """The fork server is another process: it finds the test helpers through its environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[2]))
+        yield
+
+
+@pytest.fixture(scope="module")
+def launcher(importable_helpers: None) -> Iterator[ForkServerLauncher]:
+    launcher = ForkServerLauncher([JOBS])
+    launcher.wait_ready()
+    yield launcher
+    launcher.close()
+
+
+def describe(name: str, folder: Path, payload: bytes = b"") -> JobDescription:
+    return JobDescription(
+        entry=f"{JOBS}:{name}", payload=payload, stderr=folder / "log" / "err.txt", what=f"job {name}"
+    )
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_dead(pids: list[int], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < deadline, f"still alive: {[pid for pid in pids if alive(pid)]}"
+        time.sleep(0.02)
+
+
+def pid_of(job: Job) -> int:
+    return job._pid.result(timeout=5)  # type: ignore[attr-defined, no-any-return]
+
+
+def server_pid(launcher: ForkServerLauncher) -> int:
+    return launcher._server._process.pid
+
+
+@pytest.mark.parametrize("size", [0, 1, 5_000_000])
+def test_a_job_gets_its_payload_and_sends_events(launcher: ForkServerLauncher, tmp_path: Path, size: int) -> None:
+    payload = os.urandom(size)
+    assert list(launcher.launch(describe("echo", tmp_path, payload)).events()) == [payload]
+
+
+def test_many_jobs_at_once_do_not_mix(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    jobs = [launcher.launch(describe("echo", tmp_path / str(i), str(i).encode())) for i in range(20)]
+    assert [list(job.events()) for job in jobs] == [[str(i).encode()] for i in range(20)]
+
+
+def test_starting_a_job_is_cheap(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    seconds = []
+    for _ in range(15):
+        started = time.perf_counter()
+        list(launcher.launch(describe("echo", tmp_path)).events())
+        seconds.append(time.perf_counter() - started)
+    assert sorted(seconds)[7] < 0.15
+
+
+def test_a_failed_job_shows_the_end_of_its_output(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    with pytest.raises(JobFailedError) as caught:
+        list(launcher.launch(describe("boom", tmp_path)).events())
+    first, second, *tail = caught.value.message.splitlines()
+    assert first == "job boom failed: RuntimeError: boom"
+    assert second == f"last lines of its output ({tmp_path / 'log' / 'err.txt'}):"
+    assert len(tail) == STDERR_TAIL_LINES
+    assert tail[-1].strip() == "RuntimeError: boom"
+    assert "line 0" in (tmp_path / "log" / "err.txt").read_text()
+
+
+def test_a_domain_error_keeps_its_class(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="label 12 is outside") as caught:
+        list(launcher.launch(describe("bad_input", tmp_path)).events())
+    assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("entry", ["tests.helpers.jobs:nothing", "no.such.module:f"])
+def test_an_entry_point_that_does_not_exist(launcher: ForkServerLauncher, tmp_path: Path, entry: str) -> None:
+    job = launcher.launch(JobDescription(entry, b"", tmp_path / "err", "job"))
+    with pytest.raises(JobFailedError, match=r"job failed: (AttributeError|ModuleNotFoundError)"):
+        list(job.events())
+
+
+def test_a_job_that_kills_itself_takes_nothing_with_it(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    with pytest.raises(JobFailedError, match=r"killed by SIGKILL; out of memory, or killed from outside \(no output"):
+        list(launcher.launch(describe("suicide", tmp_path)).events())
+    assert list(launcher.launch(describe("echo", tmp_path, b"x")).events()) == [b"x"]
+
+
+def test_a_job_killed_from_outside(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job = launcher.launch(describe("sleep", tmp_path))
+    events = job.events()
+    assert next(events) == b"sleeping"
+    os.kill(pid_of(job), signal.SIGTERM)
+    with pytest.raises(JobFailedError, match="killed by SIGTERM"):
+        next(events)
+
+
+def test_cancelling_kills_the_job(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job = launcher.launch(describe("sleep", tmp_path))
+    events = job.events()
+    next(events)
+    threading.Timer(0.1, job.cancel).start()
+    with pytest.raises(CancelledError, match="job sleep was cancelled"):
+        next(events)
+    wait_until_dead([pid_of(job)])
+    job.cancel()  # again, when it is long gone
+
+
+def test_cancelling_before_the_first_event(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job = launcher.launch(describe("sleep", tmp_path))
+    job.cancel()
+    with pytest.raises(CancelledError):
+        list(job.events())
+
+
+def test_a_killed_fork_server_fails_its_jobs_and_is_replaced(tmp_path: Path) -> None:
+    launcher = ForkServerLauncher([JOBS])
+    job = launcher.launch(describe("sleep", tmp_path))
+    events = job.events()
+    next(events)
+    child = pid_of(job)
+    os.kill(server_pid(launcher), signal.SIGKILL)
+    with pytest.raises(JobFailedError, match="ended without a result"):
+        next(events)
+    wait_until_dead([child])
+    deadline = time.monotonic() + 5
+    while launcher._server.alive and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert list(launcher.launch(describe("echo", tmp_path, b"again")).events()) == [b"again"]
+    launcher.close()
+
+
+def test_closing_kills_everything_and_refuses_more(tmp_path: Path) -> None:
+    launcher = ForkServerLauncher([JOBS])
+    job = launcher.launch(describe("sleep", tmp_path))
+    events = job.events()
+    next(events)
+    pids = [server_pid(launcher), pid_of(job)]
+    launcher.close()
+    wait_until_dead(pids)
+    with pytest.raises(UnavailableError, match="the server is stopping"):
+        launcher.launch(describe("echo", tmp_path))
+    with pytest.raises(JobFailedError):
+        next(events)
+
+
+def test_a_preload_that_cannot_be_imported_is_an_error(tmp_path: Path) -> None:
+    launcher = ForkServerLauncher(["no.such.module"])
+    with pytest.raises(UnavailableError, match="died while starting"):
+        launcher.launch(describe("echo", tmp_path))
+    launcher.close()
+
+
+SERVER = """
+import sys
+from pathlib import Path
+from modyn.core.jobs import ForkServerLauncher, JobDescription
+launcher = ForkServerLauncher(["tests.helpers.jobs"])
+job = launcher.launch(JobDescription("tests.helpers.jobs:sleep", b"", Path(sys.argv[1]), "job"))
+next(job.events())
+print(launcher._server._process.pid, job._pid.result(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="children are bound to their parent by prctl")
+def test_nothing_outlives_a_killed_server(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(tmp_path / "err")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        assert server.stdout is not None
+        pids = [int(pid) for pid in server.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(alive(pid) for pid in pids)
+        server.kill()
+        wait_until_dead(pids)
+
+
+# -------------------------------------------------------------------------------------------------------- slots
+
+
+def test_slots_are_given_in_order_and_given_back() -> None:
+    slots = Slots(1)
+    first, second, third = slots.ticket(), slots.ticket(), slots.ticket()
+    assert [ticket.position for ticket in (first, second, third)] == [0, 1, 2]
+    with first:
+        assert first.wait(0)
+        assert not second.wait(0.01)
+    with second:
+        assert second.wait(0)
+        assert third.position == 1
+    with third:
+        assert third.wait(0)
+
+
+def test_leaving_the_queue_lets_others_pass() -> None:
+    slots = Slots(1)
+    first, second, third = slots.ticket(), slots.ticket(), slots.ticket()
+    with second:
+        pass  # gave up waiting
+    with first:
+        assert third.position == 1
+    assert third.wait(1)
+
+
+def test_never_more_than_capacity_at_once() -> None:
+    slots, running, most = Slots(3), 0, 0
+    lock = threading.Lock()
+
+    def work() -> None:
+        nonlocal running, most
+        with slots.ticket() as ticket:
+            ticket.wait()
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.005)
+            with lock:
+                running -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 3

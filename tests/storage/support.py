@@ -1,0 +1,89 @@
+"""A storage service behind a real server, and short names for its calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from modyn.core.catalog import Catalog
+from modyn.core.keysets import KeyRange
+from modyn.core.rpc import Channel, RpcServer, connect
+from modyn.core.state import StateDirectory
+from modyn.core.values import to_value
+from modyn.proto.common_pb2 import Interval
+from modyn.proto.storage_pb2 import (
+    Dataset,
+    DatasetDescription,
+    DescribeDatasetRequest,
+    IngestProgress,
+    IngestRequest,
+    RegisterDatasetRequest,
+)
+from modyn.proto.storage_pb2_grpc import StorageStub
+from modyn.storage.reader import append
+from modyn.storage.service import StorageService
+
+NAME = "stream"
+LONG_AGO = 1_000_000_000
+"""A time at which files count as settled."""
+
+
+class StorageServer:
+    """A running storage service on one state directory; can be stopped and started again."""
+
+    def __init__(self, state: StateDirectory, catalog_url: str | None = None) -> None:
+        self.state = state
+        self._url = catalog_url or state.default_catalog_url
+        self.start()
+
+    def start(self) -> None:
+        self.catalog = Catalog(self._url)
+        self.service = StorageService(self.state, self.catalog)
+        self.server = RpcServer("127.0.0.1:0", [self.service.add_to])
+        self.server.start()
+        self.channel: Channel = connect(self.server.address)
+        self.stub = StorageStub(self.channel)
+
+    def stop(self) -> None:
+        self.service.close()
+        self.server.stop(0.5)
+        self.channel.close()
+        self.catalog.close()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def register(self, source: dict[str, Any] | None = None, name: str = NAME) -> Dataset:
+        return self.stub.RegisterDataset(
+            RegisterDatasetRequest(name=name, source=None if source is None else to_value(source))
+        )
+
+    def ingest(self, name: str = NAME) -> IngestProgress:
+        """Ingests and answers the last progress."""
+        return list(self.stub.Ingest(IngestRequest(dataset=name)))[-1]
+
+    def describe(self, name: str = NAME) -> DatasetDescription:
+        return self.stub.DescribeDataset(DescribeDatasetRequest(name=name))
+
+    def append(self, batch_id: str, columns: dict[str, Any], name: str = NAME) -> tuple[KeyRange, bool]:
+        return append(self.stub, name, batch_id, [pa.record_batch(columns)])
+
+
+def interval(start: int | None = None, end: int | None = None) -> Interval:
+    return Interval(start=start, end=end)
+
+
+def settle(path: Path, mtime: int = LONG_AGO) -> Path:
+    """Gives a file an old modification time, so that it counts as complete."""
+    os.utime(path, (mtime, mtime))
+    return path
+
+
+def columns_of(table: pa.Table, *names: str) -> Sequence[Any]:
+    """Columns as Python lists, for comparison with an oracle."""
+    return [table.column(name).to_pylist() for name in names]
