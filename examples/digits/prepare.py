@@ -13,11 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
-from modyn.core.files import atomic_path
+from modyn.client.tabular import write_parquet
 
 DAYS = 90
 DEGREES_PER_DAY = 1.0
@@ -41,15 +40,6 @@ def day_of_samples(day: int, images: np.ndarray, labels: np.ndarray) -> pa.Table
     )
 
 
-def write_if_changed(path: Path, table: pa.Table) -> bool:
-    """Renames a complete file into place, so that a watcher never sees half of one; False if it was there."""
-    if path.exists() and parquet.read_table(path).equals(table):
-        return False
-    with atomic_path(path) as temporary:
-        parquet.write_table(table, temporary)
-    return True
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "data", metavar="DIR")
@@ -60,7 +50,7 @@ def main() -> None:
     for day, chosen in enumerate(np.array_split(order, DAYS)):
         table = day_of_samples(day, digits.images[chosen], digits.target[chosen])
         name = (FIRST_DAY + timedelta(days=day)).strftime("digits-%Y-%m-%d.parquet")
-        written += write_if_changed(output / name, table)
+        written += write_parquet(output / name, table)
     print(f"{output}: {DAYS} daily files with {len(order)} digits, {written} written now")
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from modyn.core.files import atomic_path
+from modyn.client.tabular import write_parquet
 
 DROPPED = ("date", "nswprice")
 COLUMNS = ("timestamp", "day", "period", "nswdemand", "vicprice", "vicdemand", "transfer", "label")
@@ -43,15 +43,6 @@ def weeks(table: pa.Table) -> list[pa.Table]:
     return [table.slice(start, end - start).combine_chunks() for start, end in zip(starts, ends, strict=True)]
 
 
-def write_if_changed(path: Path, table: pa.Table) -> bool:
-    """Renames a complete file into place, so that a watcher never sees half of one; False if it was there."""
-    if path.exists() and parquet.read_table(path).equals(table):
-        return False
-    with atomic_path(path) as temporary:
-        parquet.write_table(table, temporary)
-    return True
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path, metavar="PATH", help="the Elec2 table as one Parquet file")
@@ -61,7 +52,7 @@ def main() -> None:
     tables = weeks(read_elec2(arguments.path))
     for table in tables:
         first = datetime.fromtimestamp(table["timestamp"][0].as_py(), UTC)
-        written += write_if_changed(arguments.output / first.strftime("elec2-%Y-%m-%d.parquet"), table)
+        written += write_parquet(arguments.output / first.strftime("elec2-%Y-%m-%d.parquet"), table)
     samples = sum(table.num_rows for table in tables)
     print(f"{arguments.output}: {len(tables)} weekly files with {samples} samples, {written} written now")
 

@@ -36,7 +36,7 @@ def test_help_is_fast_and_loads_nothing_heavy(tmp_path: Path) -> None:
         "import sys; sys.argv = ['modyn-client', '--help']\n"
         "from modyn.client.cli import main\n"
         "try: main()\n"
-        "finally: print([m for m in ('torch', 'pyarrow', 'sqlalchemy', 'pydantic') if m in sys.modules])\n"
+        "finally: print([m for m in ('torch', 'grpc', 'pyarrow', 'sqlalchemy', 'pydantic') if m in sys.modules])\n"
     )
     best = 10.0
     for _ in range(3):

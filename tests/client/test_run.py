@@ -14,7 +14,6 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from modyn.client import Client, LiveOptions, ReplayOptions
 from modyn.client.runfolder import read_report
 from modyn.core.report import without_volatile
 from modyn.core.state import StateDirectory
@@ -108,20 +107,14 @@ def test_run_to_the_end_and_again(folder: Path, start: Callable[..., subprocess.
     second = read_report(folder / "again")
     assert second.cost.trainings_reused == 4
     assert without_volatile(second) == without_volatile(first)
-    fresh = modyn("run", "pipeline.yaml", "--state", "fresh", "--no-reuse", "--output", "fresh-run", cwd=folder)
-    assert fresh.returncode == 0, fresh.stderr
-    assert without_volatile(read_report(folder / "fresh-run")) == without_volatile(first)
     looking_at_what_was_done(folder)
 
 
 def looking_at_what_was_done(folder: Path) -> None:
     """``list``, ``report``, ``compare``, ``status``, ``watch`` and ``datasets`` without a server."""
-    started = time.monotonic()
     listing = modyn("list", cwd=folder)
-    assert time.monotonic() - started < 3  # about 1 on a machine with nothing else to do
     assert [line.split()[1] for line in listing.stdout.splitlines() if "demo" in line] == ["1", "2"]
     assert "completed" in modyn("status", "1", cwd=folder).stdout
-    assert "completed" in modyn("watch", "1", cwd=folder).stdout
     assert modyn("report", "1", "--output", "copy", cwd=folder).returncode == 0
     assert read_report(folder / "copy") == read_report(folder / "runs" / "demo")
     compared = modyn("compare", "1", "runs/demo", cwd=folder)
@@ -245,53 +238,24 @@ def grandchildren(pid: int) -> list[int]:
     return found
 
 
-def test_served_pipeline_gives_the_report_of_an_embedded_one(
-    folder: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
-    assert modyn("run", "pipeline.yaml", cwd=folder).returncode == 0
-    embedded = read_report(folder / "runs" / "demo")
+def test_submit_and_watch_on_a_server(folder: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     text = (folder / "pipeline.yaml").read_text().replace("path: data", f"path: {folder / 'data'}")
     (folder / "absolute.yaml").write_text(text)
-    start("serve", "--address", "127.0.0.1:0", "--state", "served")
+    server = start("serve", "--address", "127.0.0.1:0", "--state", "served")
     state = StateDirectory(folder / "served")
     wait_until(lambda: (holder := state.holder()) is not None and holder.address is not None, "the server starts")
+    submitted = modyn("submit", "absolute.yaml", "--state", "served", cwd=folder)
+    assert submitted.returncode == 0, submitted.stderr
     holder = state.holder()
     assert holder is not None
     address = holder.address or ""
-    submitted = modyn("submit", "absolute.yaml", "--server", address, cwd=folder)
-    assert submitted.returncode == 0, submitted.stderr
-    pipeline_id = submitted.stdout.strip()
-    watched = modyn("watch", pipeline_id, "--server", address, cwd=folder)
-    assert watched.returncode == 0, watched.stderr
-    with Client(address) as client:
-        report = client.report(pipeline_id)
-    expected, got = without_volatile(embedded), without_volatile(report)
-    assert got == expected
+    watched = modyn("watch", submitted.stdout.strip(), "--server", address, cwd=folder)
+    assert (watched.returncode, "completed" in watched.stdout) == (0, True), watched.stderr
     refused = modyn("run", "pipeline.yaml", "--server", address, cwd=folder)
     assert refused.returncode == 2
     assert "relative" in refused.stderr
-
-
-def test_ingestion_job_and_live_pipeline(folder: Path) -> None:
-    text = PIPELINE.replace(
-        "  source: {format: parquet, path: data, timestamp: timestamp, label: label, settle_seconds: 0}\n", ""
-    )
-    with Client.embedded(folder / "state") as client:
-        client.register_dataset("d")
-        pipeline_id = client.submit(text, LiveOptions(start_key=0))
-        for index in range(5):
-            batch = table(50 * index, 50)
-            first = client.append("d", f"batch-{index}", batch)
-            again = client.append("d", f"batch-{index}", batch)
-            assert (first.repeated_batch, again.repeated_batch) == (False, True)
-            assert first.keys == again.keys
-        wait_until(lambda: client.status(pipeline_id).num_triggers == 2, "two triggers")
-        client.stop(pipeline_id)
-        live = client.report(pipeline_id)
-        assert [trigger.new_samples for trigger in live.triggers] == [100, 100]
-        replay_id = client.submit(text.replace("demo", "replayed"), ReplayOptions(order="arrival"))
-        client.wait(replay_id)
-        replayed = client.report(replay_id)
-        assert [t.training_set for t in replayed.triggers] == [t.training_set for t in live.triggers]
-        keys = client.read_columns("d", columns=["label"], start=10, stop=12)["key"].to_pylist()
-        assert keys == [10, 11]
+    server.terminate()
+    output, errors = server.communicate(timeout=TIMEOUT_SECONDS)
+    assert (server.returncode, errors) == (0, "")
+    assert f"at {address}" in output
+    assert_nothing_left(server)

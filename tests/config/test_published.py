@@ -99,7 +99,8 @@ PERFORMANCE = "evaluation: {device: cpu, dataset: {}}, mode: hindsight, forecast
         (
             (
                 "selection_strategy: {name: CoresetStrategy, tail_triggers: 0, downsampling_config: "
-                "{downsampling_list: [{strategy: Loss, ratio: 50}, {strategy: RS2, ratio: 50}], downsampling_thresholds: [3]}}"
+                "{downsampling_list: [{strategy: Loss, ratio: 50}, {strategy: RS2, ratio: 50}], "
+                "downsampling_thresholds: [3]}}"
             ),
             "selection_strategy.downsampling_config",
         ),

@@ -89,7 +89,7 @@ def test_nested_errors_are_unfolded_to_lines() -> None:
         "main.corner.radius: this key is missing",
         "main.corner.radus: unknown key (did you mean 'radius'?)",
     ]
-    with pytest.raises(InvalidInputError, match="shape: corner.id: no shape is named 'Ring'"):
+    with pytest.raises(InvalidInputError, match=r"shape: corner.id: no shape is named 'Ring'"):
         parse_plugin(registry, {"id": "Square", "corner": {"id": "Ring"}}, "shape")
 
 

@@ -112,11 +112,14 @@ def test_files_that_appear_are_seen_and_older_ones_are_history(client: Client, t
 
 def test_a_live_pipeline_can_start_at_an_earlier_key(client: Client, tmp_path: Path) -> None:
     pipeline = write_pipeline(
-        tmp_path, data={"dataset_id": "appended"}, trigger={"id": "DataAmountTrigger", "num_samples": 50}
+        tmp_path, data={"dataset_id": "earlier"}, trigger={"id": "DataAmountTrigger", "num_samples": 50}
     )
-    end_key = client.dataset("appended").end_key
-    pipeline_id = start_live(client, pipeline, start_key=end_key - 110)
+    client.register_dataset("earlier")
+    client.append("earlier", "a", drifting_table().slice(0, 200))
+    pipeline_id = start_live(client, pipeline, start_key=90)
     wait_for_samples(client, pipeline_id, samples=110, triggers=2)
+    client.append("earlier", "b", drifting_table().slice(200, 40))
+    wait_for_samples(client, pipeline_id, samples=150, triggers=3)
     client.stop(pipeline_id)
 
 

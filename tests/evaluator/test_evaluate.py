@@ -139,7 +139,9 @@ def test_baselines_stand_beside_every_window_and_need_no_job(server: EvaluationS
     for name, said in (("majority_class", majority), ("last_label", last)):
         for index, window in enumerate(windows):
             rows = [i for i in np.flatnonzero(inside(times, window)) if said[i] is not None]
-            assert answer.scores[name, index].num_samples == len(rows)
+            score = answer.scores[name, index]
+            assert score.num_samples == inside(times, window).sum()
+            assert score.num_undefined == score.num_samples - len(rows)
             if rows:
                 expected = np.mean([said[i] == labels[i] for i in rows])
                 assert answer.value(name, index) == pytest.approx(expected)

@@ -166,7 +166,7 @@ def test_another_metric_of_classes_needs_no_model_but_one_of_scores_does(server:
     assert (again.predictions, server.launcher.launched) == (0, 2)
 
 
-@pytest.mark.parametrize("options", [{"seed": 2}, {"batch_size": 8}, {"threads": 2}, {"reuse": False}])
+@pytest.mark.parametrize("options", [{"seed": 2}, {"batch_size": 8}, {"threads": 3}, {"reuse": False}])
 def test_other_inputs_share_nothing(server: EvaluationServer, name: str, options: dict[str, int]) -> None:
     ask(server, name, (0, 60))
     assert ask(server, name, (0, 60), **options).reused == 0

@@ -210,7 +210,7 @@ def test_positions_outside_the_set_are_refused(services: StorageAndSelector, par
 def test_unknown_digests_are_not_found(services: StorageAndSelector) -> None:
     with pytest.raises(NotFoundError, match="no training set 'abc'"):
         read(services, "abc")
-    with pytest.raises(NotFoundError, match="no training set '../../catalog'"):
+    with pytest.raises(NotFoundError, match=r"no training set .*catalog"):
         services.peers.selector.DescribeTrainingSet(DescribeTrainingSetRequest(digest="../../catalog"))
 
 

@@ -18,7 +18,7 @@ from modyn.core.errors import AlreadyExistsError, InvalidInputError, NotFoundErr
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.state import StateDirectory
 from modyn.proto.storage_pb2 import IngestRequest, InspectSamplesRequest, ListDatasetsRequest
-from modyn.storage import scan, staging
+from modyn.storage import scan, service, staging
 from modyn.storage.reader import Column, Order, read_columns, read_samples
 from tests.storage.samples import CASES, write_stream
 from tests.storage.support import LONG_AGO, NAME, StorageServer, columns_of, interval, settle
@@ -247,12 +247,13 @@ def test_renamed_files_are_taken_at_once(storage: StorageServer, folder: Path) -
     assert time.monotonic() - started < 5
 
 
-def test_progress_is_streamed(storage: StorageServer, folder: Path) -> None:
+def test_progress_is_streamed(storage: StorageServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "PROGRESS_SECONDS", 0)
     for index in range(5):
         write(folder / f"{index}.parquet", [index])
     storage.register({**SOURCE, "path": str(folder)})
     seen = list(storage.stub.Ingest(IngestRequest(dataset=NAME)))
-    assert [p.files_done for p in seen[:5]] == [1, 2, 3, 4, 5]
+    assert [p.files_done for p in seen[:6]] == [1, 2, 3, 4, 5, 5]
     assert {p.files_total for p in seen} == {5}
     assert (seen[-1].samples, seen[-1].end_key) == (5, 5)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("watch-")]
@@ -296,7 +297,7 @@ def test_wrong_sources_are_refused(storage: StorageServer, source: dict[str, Any
 def test_unknown_datasets_are_named_with_the_nearest(storage: StorageServer) -> None:
     storage.register(name="weather")
     for call in (lambda: storage.describe("wether"), lambda: storage.ingest("wether")):
-        with pytest.raises(NotFoundError, match="no dataset is named 'wether'.*'weather'"):
+        with pytest.raises(NotFoundError, match=r"no dataset is named 'wether'.*'weather'"):
             call()
 
 

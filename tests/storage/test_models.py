@@ -28,7 +28,7 @@ def test_models_are_stored_by_many_at_once(storage: StorageServer) -> None:
     models = [MODEL + bytes([i % 3]) for i in range(9)]
     found: list[bytes] = []
     threads = [
-        threading.Thread(target=lambda m=m: found.append(fetch_model(storage.stub, store_model(storage.stub, m))))  # type: ignore[misc]
+        threading.Thread(target=lambda m=m: found.append(fetch_model(storage.stub, store_model(storage.stub, m))))
         for m in models
     ]
     for thread in threads:

@@ -263,7 +263,7 @@ def test_ranges_beyond_the_end_are_refused(stream: Stream) -> None:
 def test_payload_columns_are_chosen_and_checked(stream: Stream) -> None:
     [batch] = read_samples(stream.storage.stub, NAME, KeySet.from_array([0]), batch_size=5, columns=["v"])
     assert list(batch.columns) == ["v"]
-    with pytest.raises(InvalidInputError, match="no payload column 'vv'.*did you mean 'v'"):
+    with pytest.raises(InvalidInputError, match=r"no payload column 'vv'.*did you mean 'v'"):
         list(read_samples(stream.storage.stub, NAME, KeySet.from_array([0]), batch_size=5, columns=["vv"]))
     with pytest.raises(InvalidInputError, match="batch_size 0"):
         list(read_samples(stream.storage.stub, NAME, KeySet.from_array([0]), batch_size=0))

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import pyarrow as pa
 
+from modyn.client.appending import AppendMessages, Tabular
 from modyn.client.server import EmbeddedServer
-from modyn.core.arrow import encode_batch, rows_per_message, slices
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.peers import Addresses, Peers
 from modyn.core.report import Report
@@ -24,14 +24,8 @@ from modyn.proto import common_pb2, storage_pb2, supervisor_pb2
 from modyn.proto.storage_pb2 import Dataset, DatasetDescription
 from modyn.proto.supervisor_pb2 import Pipeline, PipelineEvent
 
-DATASET_KEY = b"modyn.dataset"
-BATCH_ID_KEY = b"modyn.batch_id"
-"""Schema metadata of the first message of an append."""
-
 ENDED = (Pipeline.COMPLETED, Pipeline.STOPPED, Pipeline.FAILED, Pipeline.INTERRUPTED)
 """Statuses that a pipeline does not leave."""
-
-Tabular: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]"
 
 
 @dataclass(frozen=True)
@@ -186,8 +180,13 @@ class Client:
         Returns:
             The keys the samples were given, in row order.
         """
-        messages = _append_messages(dataset, batch_id, data)
-        return self._peers.storage.Append(as_arrow_messages(messages))
+        messages = AppendMessages(dataset, batch_id, data)
+        try:
+            return self._peers.storage.Append(as_arrow_messages(messages))
+        except ModynError:
+            if messages.failure is not None:  # the caller's own iterable raised; nothing was written
+                raise messages.failure from None
+            raise
 
     def read_columns(
         self,
@@ -318,21 +317,3 @@ def _read_pipeline(pipeline: Path | str) -> tuple[str, str, Path]:
         raise InvalidInputError(f"{path}: the file is no UTF-8 text ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise InvalidInputError(f"{path}: cannot read the pipeline file: {error.strerror}") from error
-
-
-def _append_messages(dataset: str, batch_id: str, data: Tabular) -> Iterator[bytes]:
-    """Messages of about 1 MiB; the first one names the dataset and the batch."""
-    metadata = {DATASET_KEY: dataset.encode(), BATCH_ID_KEY: batch_id.encode()}
-    for batch in _batches(data):
-        for part in slices(batch.num_rows, rows_per_message(batch.nbytes / max(batch.num_rows, 1))):
-            rows = batch.slice(part.start, part.stop - part.start)
-            yield encode_batch(rows.replace_schema_metadata(metadata))
-
-
-def _batches(data: Tabular) -> Iterator[pa.RecordBatch]:
-    if isinstance(data, pa.RecordBatch):
-        yield data
-    elif isinstance(data, pa.Table):
-        yield from data.to_batches()
-    else:
-        yield from data

@@ -20,7 +20,6 @@ from typer.core import TyperGroup
 from modyn.client.commands import configuration, datasets, pipelines, run, serve
 from modyn.client.options import debugging
 from modyn.client.signals import Interrupted
-from modyn.core.errors import ModynError
 
 MAX_ERROR_LINES = 45
 """An error is one screen."""
@@ -34,8 +33,6 @@ class _ReportingGroup(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except ModynError as error:
-            _fail(error.message, error.exit_status)
         except Interrupted as error:
             _fail(f"interrupted by {error.name}", error.exit_status)
         except KeyboardInterrupt:
@@ -46,8 +43,17 @@ class _ReportingGroup(TyperGroup):
         except Exception as error:
             if hasattr(error, "exit_code") or isinstance(error, typer.Abort):
                 raise  # Typer's own, such as a usage error
-            hint = "" if debugging() else "; run again with --debug to see where"
-            _fail(f"internal error: {type(error).__name__}: {error}{hint}", 1)
+            _fail(*_explained(error))
+
+
+def _explained(error: Exception) -> tuple[str, int]:
+    """Message and exit status."""
+    from modyn.core.errors import ModynError  # not at the top: it loads gRPC, which `--help` does not need
+
+    if isinstance(error, ModynError):
+        return error.message, error.exit_status
+    hint = "" if debugging() else "; run again with --debug to see where"
+    return f"internal error: {type(error).__name__}: {error}{hint}", 1
 
 
 app = typer.Typer(
@@ -92,6 +98,7 @@ def _options(
 def main() -> None:
     """Entry point of ``modyn-client`` and ``modyn``."""
     signal.signal(signal.SIGTERM, _terminate)
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # before it is imported; what it logs comes as an error anyway
     handler = logging.StreamHandler()
     handler.setFormatter(_LogFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])

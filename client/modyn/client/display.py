@@ -65,8 +65,8 @@ class Display(ABC):
 
     def trigger(self, status: TriggerStatus) -> None:
         if not status.done and not status.HasField("num_selected"):
-            when = format_time(status.timestamp)
-            self.say(f"trigger {status.index} at {when}: {status.reason}, {status.num_new:,} new samples")
+            count = "" if "new samples" in status.reason else f", {status.num_new:,} new samples"
+            self.say(f"trigger {status.index} at {format_time(status.timestamp)}: {status.reason}{count}")
 
     def status(self, pipeline: Pipeline) -> None:
         name = Pipeline.Status.Name(pipeline.status).lower()
@@ -93,7 +93,7 @@ class LineDisplay(Display):
         self._stream.flush()
 
     def ingest(self, status: IngestStatus) -> None:
-        done = status.files_done >= status.files_total
+        done = status.files_done >= status.files_total > 0
         if (done and not self._ingested) or self._due("ingest"):
             self._ingested = done
             self.say(f"ingest: {status.files_done:,} of {status.files_total:,} files, {status.samples:,} samples")
@@ -111,9 +111,9 @@ class LineDisplay(Display):
 
     def evaluation(self, status: EvaluationStatus) -> None:
         if status.done:
-            self.say(f"evaluation {status.handler} on {status.dataset}: {status.predictions:,} predictions")
+            self.say(f"evaluated {status.handler} on {status.dataset}: {status.predictions:,} predictions")
         elif self._due("evaluation"):
-            self.say(f"evaluation {status.handler}: {status.predictions:,} of {status.total:,} predictions")
+            self.say(f"evaluating {status.handler}: {status.predictions:,} of {status.total:,} predictions")
 
     def _due(self, what: str) -> bool:
         now = time.monotonic()
@@ -148,6 +148,8 @@ class BarDisplay(Display):
         self._progress.console.print(escape(line), highlight=False)
 
     def ingest(self, status: IngestStatus) -> None:
+        if status.files_total == 0:  # nothing new
+            return
         text = f"{status.files_done:,}/{status.files_total:,} files, {status.samples:,} samples"
         self._show("ingest", status.files_done, status.files_total, text)
 

@@ -80,7 +80,9 @@ def _summary(report: Report) -> list[str]:
 def _composite(report: Report) -> list[str]:
     lines = ["", "## Composite scores", ""]
     if not report.composite:
-        advice = "; an `evaluation` section would say what the models are worth" if report.pipeline.error is None else ""
+        advice = (
+            "; an `evaluation` section would say what the models are worth" if report.pipeline.error is None else ""
+        )
         return [*lines, f"Nothing was evaluated{advice}."]
     lines.append(
         "*Currently active*: every window is scored with the model that was live when it began: the last one trained "

@@ -41,6 +41,8 @@ def run_pipeline(
     folder = RunFolder(output)
     folder.check()
     display = display_for(sys.stderr)
+    if target.server is None:
+        display.say(f"starting a private server on the state directory {target.state}")
     with _server(target, name) as client:
         pipeline_id = client.submit(path, mode, maximum_triggers=maximum_triggers, reuse=reuse)
         ended, stopper = follow(client, pipeline_id, display, stops=True)

@@ -76,6 +76,7 @@ def _composite_table(report: Report) -> Table:
         "windows",
     )
     for handler, dataset, metric, score in composite_scores(report):
+        left_out = score.windows_empty + score.windows_without_model + score.windows_undefined
         table.add_row(
             handler,
             dataset,
@@ -83,7 +84,7 @@ def _composite_table(report: Report) -> Table:
             number(score.currently_active),
             number(score.currently_trained),
             *(number(score.baselines.get(name)) for name in names),
-            f"{score.windows_scored} scored, {score.windows_empty} empty, {score.windows_without_model} without model",
+            f"{score.windows_scored} of {score.windows_scored + left_out}",
         )
     return table
 

@@ -1,4 +1,4 @@
-"""Reading files for ``datasets append``."""
+"""Tables in files: read for ``datasets append``, and written for folders that are watched."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from modyn.core.errors import InvalidInputError
+from modyn.core.files import atomic_path
 
 SUFFIXES = (".parquet", ".arrow", ".feather", ".ipc", ".csv")
 
@@ -37,6 +38,21 @@ def read_table(path: Path) -> pa.Table:
         raise InvalidInputError(f"{path}: cannot read the file: {error.strerror or error}") from error
     except pa.ArrowException as error:
         raise InvalidInputError(f"{path}: the file cannot be decoded: {error}") from error
+
+
+def write_parquet(path: Path, table: pa.Table) -> bool:
+    """Renames a complete Parquet file into place, so that a watcher never sees half of one.
+
+    Returns:
+        False if the file held this table already; it is then left alone, for a changed file counts as new data.
+    """
+    from pyarrow import parquet
+
+    if path.exists() and parquet.read_table(path).equals(table):
+        return False
+    with atomic_path(path) as temporary:
+        parquet.write_table(table, temporary)
+    return True
 
 
 def file_digest(path: Path) -> str:

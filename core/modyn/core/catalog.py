@@ -113,11 +113,11 @@ class Catalog:
         script = ScriptDirectory.from_config(config)
 
         def upgrade(revision: object, context: MigrationContext) -> object:
-            return script._upgrade_revs("head", revision)
+            return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
 
         with (
             self.write() as connection,
-            EnvironmentContext(config, script, fn=upgrade, destination_rev="head") as environment,  # type: ignore[arg-type]
+            EnvironmentContext(config, script, fn=upgrade, destination_rev="head") as environment,
         ):
             if not self.is_sqlite:  # services of one deployment may start at the same moment
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(727361)"))

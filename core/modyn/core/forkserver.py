@@ -36,7 +36,10 @@ def main() -> None:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # children share these pages; a collection would copy them
-    control.send(json.dumps({"ready": True}).encode())
+    try:
+        control.send(json.dumps({"ready": True}).encode())
+    except BrokenPipeError:  # the server stopped while we imported
+        return
     ForkServer(control).run()
 
 

@@ -183,10 +183,12 @@ class _ForkServerProcess:
             self._jobs.pop(message["id"]).exited(message["status"])
 
     def close(self) -> None:
+        # While it still imports it has no children to kill, and would not notice for seconds.
+        patience = 5 if self._ready.done() else 0
         with contextlib.suppress(OSError):
             self._control.shutdown(socket.SHUT_RDWR)  # the fork server kills its children and ends
         try:
-            self._process.wait(timeout=5)
+            self._process.wait(timeout=patience)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -275,6 +277,7 @@ class Slots:
     >>> slots = Slots(1)
     >>> with slots.ticket() as ticket:
     ...     ticket.wait()
+    True
     """
 
     def __init__(self, capacity: int) -> None:

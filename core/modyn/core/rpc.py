@@ -246,20 +246,40 @@ class Channel(grpc.Channel):  # type: ignore[misc, unused-ignore]
         self._channel = channel
         self.address = address
 
-    def unary_unary(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
-                    _registered_method: bool | None = False) -> Any:
+    def unary_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
         return _Call(self._channel.unary_unary(method, *_codecs(response_deserializer)))
 
-    def unary_stream(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
-                     _registered_method: bool | None = False) -> Any:
+    def unary_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
         return _StreamCall(self._channel.unary_stream(method, *_codecs(response_deserializer)))
 
-    def stream_unary(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
-                     _registered_method: bool | None = False) -> Any:
+    def stream_unary(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
         return _Call(self._channel.stream_unary(method, *_codecs(response_deserializer)))
 
-    def stream_stream(self, method: str, request_serializer: Any = None, response_deserializer: Any = None,
-                      _registered_method: bool | None = False) -> Any:
+    def stream_stream(
+        self,
+        method: str,
+        request_serializer: Any = None,
+        response_deserializer: Any = None,
+        _registered_method: bool | None = False,
+    ) -> Any:
         return _StreamCall(self._channel.stream_stream(method, *_codecs(response_deserializer)))
 
     def subscribe(self, callback: Any, try_to_connect: bool | None = False) -> None:

@@ -101,6 +101,7 @@ class OutcomeFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except (pa.ArrowInvalid, OSError) as error:
@@ -114,9 +115,14 @@ class OutcomeFile:
             self._batches.setdefault(metadata[_MODEL].decode(), []).append(batch)
 
     def of(self, model: str) -> ModelOutcomes:
-        """The outcomes of one model; none of it is copied if they are one batch."""
-        batches = self._batches.get(model) or [self._reader.schema.empty_table().to_batches()[0]]
-        parts = [_arrays(batch) for batch in batches]
+        """The outcomes of one model; none of it is copied if they are one batch.
+
+        Raises:
+            CorruptDataError: it has none of that model.
+        """
+        if model not in self._batches:
+            raise CorruptDataError(f"outcome file {self._path} has no predictions of model {model}")
+        parts = [_arrays(batch) for batch in self._batches[model]]
         if len(parts) == 1:
             return parts[0]
         scores = [part.scores for part in parts if part.scores is not None]

@@ -15,8 +15,8 @@ import pyarrow as pa
 from modyn.core.arrow import Int64Array, batch_of, encode_batch
 from modyn.core.errors import CancelledError, JobFailedError
 from modyn.core.jobs import Job, JobDescription, JobLauncher, Slots, Ticket
-from modyn.core.peers import Peers
 from modyn.core.keysets import KeySet
+from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
 from modyn.core.values import to_value
 from modyn.evaluator.plan import ModelTask

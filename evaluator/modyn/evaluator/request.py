@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 
@@ -15,9 +16,6 @@ from modyn.proto.evaluator_pb2 import EvaluateRequest
 
 FIRST_SECOND, LAST_SECOND = -(2**63), 2**63 - 1
 """Stand for the open ends of an interval."""
-
-DEFAULT_THREADS = 1
-"""CPU threads of a job whose pipeline names none: a constant, because other numbers give other bits."""
 
 _PIPELINE_ID = re.compile(r"[\w.-]+")
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
@@ -84,7 +82,7 @@ def parse_request(request: EvaluateRequest) -> Evaluation:
         models=_models(request),
         batch_size=request.batch_size,
         device=request.device or "cpu",
-        threads=request.threads if request.HasField("threads") else DEFAULT_THREADS,
+        threads=request.threads if request.HasField("threads") else os.cpu_count() or 1,
         reuse=request.reuse,
         baselines=request.baselines,
         root=request.code.root if request.code.HasField("root") else None,

@@ -18,8 +18,8 @@ from modyn.models.usercode import check_allowed
 from modyn.proto.evaluator_pb2 import EvaluateEvent, EvaluateRequest
 from modyn.proto.evaluator_pb2_grpc import EvaluatorServicer, add_EvaluatorServicer_to_server
 
-PRELOAD = ("modyn.models.preload", "grpc._channel", "grpc.experimental", "numpy.ma", "modyn.evaluator.job")
-"""Modules that the fork server of evaluation jobs imports; gRPC and NumPy would import theirs in each job (0.1 s)."""
+PRELOAD = ("modyn.models.preload", "modyn.evaluator.job")
+"""Modules that the fork server of evaluation jobs imports."""
 
 
 class EvaluatorService(EvaluatorServicer):

@@ -1,25 +1,33 @@
 """Importing this module imports everything a training or evaluation job uses, so that jobs forked from a process
-that has it start fast. No torch operation runs here, and nothing starts a thread: a fork would not survive it.
+that has it start fast. No torch operation runs here, and no thread is started: a fork would not survive it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
 
-import safetensors.torch
-import torch
-import torch._dynamo
-
-import modyn.models.modules.mlp
-import modyn.models.modules.resnet
-import modyn.models.modules.small_cnn
-import modyn.models.weights
 from modyn.core.errors import ModynError
 from modyn.core.plugins.models import MODELS
 from modyn.core.plugins.parsers import PARSERS
-from modyn.models import building, decoding
 
-__all__ = ["building", "decoding", "modyn", "safetensors", "torch"]
+MODULES = (
+    "torch",
+    "torch._dynamo",  # the first optimizer of a process would import it, which takes a second
+    "grpc._channel",  # gRPC and NumPy would import these in each job (0.1 s)
+    "grpc.experimental",
+    "numpy.ma",
+    "safetensors.torch",
+    "modyn.models.building",
+    "modyn.models.decoding",
+    "modyn.models.weights",
+    "modyn.models.modules.mlp",
+    "modyn.models.modules.resnet",
+    "modyn.models.modules.small_cnn",
+)
+
+for _module in MODULES:
+    importlib.import_module(_module)
 
 for _registry in (MODELS, PARSERS):
     with contextlib.suppress(ModynError):  # a broken third-party plug-in is for the job to report

@@ -54,7 +54,7 @@ class StorageColumns:
         """
         info = self.inspect(cover)
         if info.num_unlabelled == 0 and info.num_samples == sum(len(r) for r in cover):
-            return Trainable(None, None)
+            return Trainable(cover)
         # The counts cannot say which samples it is: only now read a column.
         table = read_columns(
             self._storage,
@@ -66,7 +66,7 @@ class StorageColumns:
         )
         keys: Int64Array = table.column("key").combine_chunks().to_numpy(zero_copy_only=False)
         labelled = table.column("label").is_valid().combine_chunks().to_numpy(zero_copy_only=False)
-        return Trainable(keys[labelled], keys[~labelled])
+        return Trainable(cover, keys[labelled], keys[~labelled])
 
     def _column(self, keys: KeySet, column: Column.ValueType, name: str) -> pa.Array:
         table = read_columns(self._storage, self._dataset, keys, columns=[column], order=Order.REQUEST)
@@ -77,19 +77,24 @@ class StorageColumns:
 class Trainable:
     """The labelled and the unlabelled live keys of some ranges, ascending; both None where all are labelled."""
 
-    labelled: Int64Array | None
-    unlabelled: Int64Array | None
+    cover: tuple[KeyRange, ...]
+    labelled: Int64Array | None = None
+    unlabelled: Int64Array | None = None
 
     def keep(self, keys: KeySet) -> KeySet:
         """The keys that can be trained on, in their order: live and labelled."""
         if self.labelled is None:
             return keys
+        if keys.ranges == self.cover:
+            return KeySet.from_array(self.labelled)
         array = keys.to_array()
         return KeySet.from_array(array[_contained(array, self.labelled)])
 
     def count_unlabelled(self, keys: KeySet) -> int:
         if self.unlabelled is None:
             return 0
+        if keys.ranges == self.cover:
+            return len(self.unlabelled)
         return int(np.count_nonzero(_contained(keys.to_array(), self.unlabelled)))
 
 

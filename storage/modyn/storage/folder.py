@@ -20,29 +20,34 @@ UNFINISHED_SUFFIXES = (".tmp", ".part")
 IGNORED_PREFIXES = (".", "_")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file as found.
 
     Attributes:
+        location: absolute path.
         name: path relative to the source's folder, with forward slashes; bytes that are no UTF-8 are escaped.
     """
 
-    path: Path
+    location: str
     name: str
     size: int
     mtime_ns: int
     ctime_ns: int
 
     @property
+    def path(self) -> Path:
+        return Path(self.location)  # made when needed: a folder may hold a million files
+
+    @property
     def version(self) -> FileVersion:
         return FileVersion(self.name, self.size, self.mtime_ns)
 
 
-def identity_of(path: Path) -> tuple[int, int] | None:
+def identity_of(location: str) -> tuple[int, int] | None:
     """Size in bytes and modification time in ns; None if the file is gone."""
     try:
-        stat = path.stat()
+        stat = os.stat(location)
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns
@@ -89,7 +94,7 @@ class CompletenessTracker:
             stat = path.stat()
         except OSError:
             return True
-        return self.is_complete(SourceFile(path, str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+        return self.is_complete(SourceFile(str(path), str(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
     def _is_settled(self, mtime_ns: int, ctime_ns: int) -> bool:
         return time.time_ns() - mtime_ns >= self.settle_seconds * NANOSECONDS or ctime_ns > mtime_ns
@@ -145,4 +150,4 @@ def _source_file(entry: os.DirEntry[str], name: str) -> SourceFile | None:
         stat = entry.stat()
     except OSError:
         return None
-    return SourceFile(Path(entry.path), name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return SourceFile(entry.path, name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)

@@ -121,10 +121,8 @@ def stream_columns(
     if isinstance(part, KeySet) and part.array is not None and order == Order.EVENT_TIME:
         # Single keys may need several requests, so they are put in order here.
         read = list(dict.fromkeys([*columns, Column.TIMESTAMP]))
-        found = read_columns(
-            stub, dataset, part, columns=read, order=Order.REQUEST, end_key=end_key, arrival=arrival
-        ).to_batches()
-        yield from (_by_time(batch, columns) for batch in found)
+        found = stream_columns(stub, dataset, part, columns=read, order=Order.REQUEST, end_key=end_key, arrival=arrival)
+        yield _by_time(pa.concat_batches(list(found)), columns)
         return
     for request in _column_requests(part, order):
         request.dataset = dataset

@@ -40,6 +40,8 @@ class ScanProgress:
     files_done: int = 0
     samples: int = 0
     quarantined: int = 0
+    left: int = 0
+    """Files that changed while they were read."""
 
 
 @dataclass
@@ -72,6 +74,7 @@ def scan(dataset: Dataset, source: SourceFormat, files: list[SourceFile], known:
             progress.files_done += 1
             progress.samples = staging.num_rows
             progress.quarantined = len(taken.bad)
+            progress.left = progress.files_done - len(taken.files) - len(taken.bad)
             yield progress
         _commit(dataset, staging, taken, known)
         yield progress
@@ -84,14 +87,14 @@ def _take(file: SourceFile, pieces: Iterator[FileSamples], staging: Staging, tak
     try:
         for piece in pieces:
             staging.add(piece, default_timestamp=file.mtime_ns // 1_000_000_000)
-        if identity_of(file.path) != (file.size, file.mtime_ns):
-            raise FileNotFoundError(file.path)
+        if identity_of(file.location) != (file.size, file.mtime_ns):
+            raise FileNotFoundError(file.location)
     except FileNotFoundError:
         staging.roll_back(mark)
-        logger.info("%s changed or vanished while it was read; it is looked at again later", file.path)
+        logger.info("%s changed or vanished while it was read; it is looked at again later", file.location)
     except CorruptDataError as error:
         staging.roll_back(mark)
-        logger.warning("%s is quarantined: %s", file.path, error.message)
+        logger.warning("%s is quarantined: %s", file.location, error.message)
         reason = error.message.replace("\0", "\\0")[:MAX_REASON_CHARS]
         taken.bad.append(QuarantineRow(file.name, file.size, file.mtime_ns, file.ctime_ns, reason, at=int(time.time())))
     else:

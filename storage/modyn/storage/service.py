@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import cast
@@ -29,10 +30,14 @@ from modyn.storage.datasets import Datasets
 from modyn.storage.inspection import content_digest, inspect
 from modyn.storage.model_store import ModelStore
 from modyn.storage.samples import read_samples
+from modyn.storage.scan import ScanProgress
 from modyn.storage.view import Part, Span, View
 
 Column = ReadColumnsRequest.Column
 Order = ReadColumnsRequest.Order
+
+PROGRESS_SECONDS = 0.1
+"""Least time between two messages of progress."""
 
 
 class StorageService(StorageServicer):
@@ -114,16 +119,15 @@ class StorageService(StorageServicer):
         if source is None:  # whatever was appended is there already
             yield storage_pb2.IngestProgress(end_key=dataset.snapshot.end_key)
             return
+        reported = 0.0
+        progress = ScanProgress(files_total=0)
         for progress in source.ingest():
             if not context.is_active():
                 return
-            yield storage_pb2.IngestProgress(
-                files_done=progress.files_done,
-                files_total=progress.files_total,
-                samples=progress.samples,
-                quarantined=progress.quarantined,
-                end_key=dataset.snapshot.end_key,
-            )
+            if time.monotonic() - reported >= PROGRESS_SECONDS:
+                yield _progress(progress, dataset)
+                reported = time.monotonic()
+        yield _progress(progress, dataset)
 
     def Append(
         self, request_iterator: Iterator[common_pb2.ArrowMessage], context: grpc.ServicerContext
@@ -197,6 +201,16 @@ class StorageService(StorageServicer):
         self, request: storage_pb2.FetchModelRequest, context: grpc.ServicerContext
     ) -> storage_pb2.StoredModel:
         return storage_pb2.StoredModel(digest=request.digest, num_bytes=self._models.size(request.digest))
+
+
+def _progress(progress: ScanProgress, dataset: Dataset) -> storage_pb2.IngestProgress:
+    return storage_pb2.IngestProgress(
+        files_done=progress.files_done,
+        files_total=progress.files_total,
+        samples=progress.samples,
+        quarantined=progress.quarantined,
+        end_key=dataset.snapshot.end_key,
+    )
 
 
 def _read_columns(view: View, request: ReadColumnsRequest) -> Iterator[pa.RecordBatch]:

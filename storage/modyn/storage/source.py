@@ -77,18 +77,20 @@ class Source:
                     done.quarantined += len(unfinished)
                 yield from self._scan(source, complete, done)
                 retries -= 1
-                if retries < 0 or not any(self._look(source)):
+                if retries < 0 or not done.left:
                     return
 
     def _scan(self, source: SourceFormat, files: list[SourceFile], done: ScanProgress) -> Iterator[ScanProgress]:
         """Scans, adding to what was done before."""
         before = replace(done)
+        done.left = 0
         progress = ScanProgress(files_total=len(files))
         for progress in scan(self._dataset, source, files, self._known) if files else ():
             done.files_total = before.files_done + progress.files_total
             done.files_done = before.files_done + progress.files_done
             done.samples = before.samples + progress.samples
             done.quarantined = before.quarantined + progress.quarantined
+            done.left = progress.left
             yield done
         if not files:
             yield done

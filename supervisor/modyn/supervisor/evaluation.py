@@ -48,6 +48,8 @@ class Evaluations:
         self._with_baselines: set[tuple[str, str, Window]] = set()
         self.compute_seconds = 0.0
         """Spent predicting and scoring, waiting and bookkeeping excluded."""
+        self.reused_seconds = 0.0
+        """What the predictions that were reused once took."""
 
     def prepare(self, datasets: Datasets, run_end_key: int | None) -> None:
         """Makes the evaluation datasets ready, so that a wrong one is reported before anything is trained."""
@@ -172,6 +174,7 @@ class Evaluations:
                         self._events.add(notice=event.notice)
                     case "done":
                         self.compute_seconds += event.done.predict_seconds + event.done.score_seconds
+                        self.reused_seconds += event.done.reused_seconds
                         status.predictions = status.total = event.done.predictions + event.done.reused_predictions
         status.done = True
         self._events.add(evaluation=status)

@@ -49,6 +49,7 @@ class PipelineRow:
     ingest_seconds: float = 0.0
     trigger_seconds: float = 0.0
     evaluate_seconds: float = 0.0
+    evaluate_reused_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

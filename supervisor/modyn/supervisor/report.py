@@ -253,7 +253,7 @@ def _cost(row: PipelineRow, triggers: Sequence[TriggerRow], trained: Sequence[Tr
         trainings_reused=sum(trigger.reused for trigger in trained),
         samples_trained=sum(trigger.samples_trained for trigger in trained),
         train_seconds=sum(trigger.train_seconds for trigger in trained),
-        evaluate_seconds=row.evaluate_seconds,
+        evaluate_seconds=row.evaluate_seconds + row.evaluate_reused_seconds,
         select_seconds=sum(trigger.select_seconds for trigger in triggers),
         trigger_seconds=row.trigger_seconds,
         ingest_seconds=row.ingest_seconds,

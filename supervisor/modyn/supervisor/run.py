@@ -201,7 +201,12 @@ class PipelineRun:
     def _finish(self, outcome: dict[str, Any]) -> None:
         try:
             self._save_progress()
-            self._update(ended_at=time.time(), evaluate_seconds=self._evaluations.compute_seconds, **outcome)
+            self._update(
+                ended_at=time.time(),
+                evaluate_seconds=self._evaluations.compute_seconds,
+                evaluate_reused_seconds=self._evaluations.reused_seconds,
+                **outcome,
+            )
         except ModynError as error:  # the catalog went away: tell the watchers what we know
             logger.error("the end of pipeline %s could not be journaled: %s", self._row.id, error.message)
             self._row = replace(self._row, ended_at=time.time(), **{"error": error.message, **outcome})

@@ -35,6 +35,7 @@ PIPELINES = sa.Table(
     sa.Column("ingest_seconds", sa.Float, nullable=False),
     sa.Column("trigger_seconds", sa.Float, nullable=False),
     sa.Column("evaluate_seconds", sa.Float, nullable=False),
+    sa.Column("evaluate_reused_seconds", sa.Float, nullable=False),
     sqlite_autoincrement=True,  # the id of a deleted pipeline is never given again
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from modyn.core.config.pipeline import DataSection, ModelSection, TrainingSection
 from modyn.core.config.problems import parse_section
@@ -36,14 +37,19 @@ def run(payload: bytes, emit: Emit) -> None:
     peers = Peers(Addresses(job.storage_address, job.selector_address, "", "", ""))
 
     progress = Progress(emit, section.record_loss_every)
-    schedule, source = _data(job, section, Decoder(data, root), peers)
-    source.prefetch(0)  # samples are on their way while the model is built
+    to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
+    schedule = Schedule.of(job.training_set.num_samples, section, to_pass)
 
-    seed_everything(request.seed, Purpose.MODEL_INIT, request.trigger_index)
-    model = build_model(parse_section(ModelSection, from_value(request.model), "model"), root)
-    if request.HasField("initial_model"):
-        load(model, fetch_model(peers.storage, request.initial_model))
-    setup = Setup.build(model, section, schedule, device)
+    # Connecting takes as long as everything else together: samples are on their way while the model is built.
+    decoder = Decoder(data, root)
+    with ThreadPoolExecutor(1) as background:
+        opening = background.submit(_open_source, job, section, schedule, decoder, peers)
+        seed_everything(request.seed, Purpose.MODEL_INIT, request.trigger_index)
+        model = build_model(parse_section(ModelSection, from_value(request.model), "model"), root)
+        if request.HasField("initial_model"):
+            load(model, fetch_model(peers.storage, request.initial_model))
+        setup = Setup.build(model, section, schedule, device)
+        source = opening.result()
     seed_everything(request.seed, Purpose.TRAINING, request.trigger_index)
 
     progress.started(schedule)
@@ -72,18 +78,18 @@ def run(payload: bytes, emit: Emit) -> None:
     emit(TrainEvent(result=result).SerializeToString())
 
 
-def _data(job: TrainJob, section: TrainingSection, decoder: Decoder, peers: Peers) -> tuple[Schedule, BatchSource]:
+def _open_source(
+    job: TrainJob, section: TrainingSection, schedule: Schedule, decoder: Decoder, peers: Peers
+) -> BatchSource:
     request = job.request
-    samples = read_training_set(job.training_set, peers)
-    to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
-    schedule = Schedule.of(len(samples), section, to_pass)
     source = BatchSource(
         peers.storage,
         request.dataset,
-        samples,
+        read_training_set(job.training_set, peers),
         decoder,
         batch_size=section.batch_size,
         drop_last=schedule.drop_last,
         shuffle=(request.seed, request.trigger_index) if section.shuffle else None,
     )
-    return schedule, source
+    source.prefetch(0)
+    return source

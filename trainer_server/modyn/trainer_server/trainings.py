@@ -106,23 +106,21 @@ class Trainings:
         )
         job = self._launcher.launch(JobDescription(JOB_ENTRY, description.SerializeToString(), log, inputs.what))
         caller.kill_when_gone(job)
-        result: TrainResult | None = None
+        done = False
         try:
             for message in job.events():
                 event = TrainEvent.FromString(message)
                 if event.WhichOneof("kind") == "result":
-                    result = event.result
-                else:
-                    yield event
+                    done = True
+                    event.result.job_seconds = time.monotonic() - began
+                    event.result.input_digest = digest or ""
+                    if digest is not None:
+                        self._store.record(_finished(inputs, digest, event.result))
+                yield event  # the result too: its process takes a few more milliseconds to end
         finally:
             job.cancel()  # if the caller stopped listening; it has ended otherwise
-        if result is None:
+        if not done:
             raise InternalError(f"{inputs.what} ended without a result ({log})")
-        result.job_seconds = time.monotonic() - began
-        result.input_digest = digest or ""
-        if digest is not None:
-            self._store.record(_finished(inputs, digest, result))
-        yield TrainEvent(result=result)
 
 
 def _queue(ticket: Ticket, caller: Caller) -> Iterator[TrainEvent]:

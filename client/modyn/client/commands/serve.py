@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from modyn.client import options as opt
+from modyn.client.signals import Interrupted
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
@@ -85,7 +86,10 @@ def serve(
     )
     with server:
         typer.echo(f"serving {', '.join(server.services)} at {server.address}")
-        server.wait()
+        try:
+            server.wait()
+        except (Interrupted, KeyboardInterrupt):  # the way to end a server; not a failure
+            typer.echo("stopping")
 
 
 def _check(chosen: tuple[str, ...], given: dict[str, str | None]) -> None:

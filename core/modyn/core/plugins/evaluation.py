@@ -93,9 +93,7 @@ class WindowStrategy(Plugin, ABC):
         """Windows in time order, clipped to the data ([first_timestamp, last_timestamp + 1))."""
 
 
-METRICS: Registry[Metric] = Registry(
-    "metric", key="name", package="modyn.evaluator.metrics", group="modyn.metrics"
-)
+METRICS: Registry[Metric] = Registry("metric", key="name", package="modyn.evaluator.metrics", group="modyn.metrics")
 
 WINDOW_STRATEGIES: Registry[WindowStrategy] = Registry(
     "evaluation strategy",

@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("ingest_seconds", sa.Float, nullable=False),
         sa.Column("trigger_seconds", sa.Float, nullable=False),
         sa.Column("evaluate_seconds", sa.Float, nullable=False),
+        sa.Column("evaluate_reused_seconds", sa.Float, nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_table(
