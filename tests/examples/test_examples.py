@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+
+from modyn.client.runfolder import read_report
+from modyn.core.report import Report
+from tests.client.processes import modyn
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 WEEK = 7 * 86_400
@@ -66,3 +72,51 @@ def test_elec2_says_what_is_wrong_with_a_file(tmp_path: Path, content: bytes | N
     assert "Traceback" not in result.stderr
     parquet.write_table(pa.table({"timestamp": [1]}), path)
     assert "lacks day" in prepare("elec2", str(path)).stderr
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Callable[[str], Path]:
+    """Copies an example's pipeline, so that its data and state stay out of the tree."""
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copy(EXAMPLES / name / "pipeline.yaml", tmp_path))
+
+    return copy
+
+
+def run_folder(pipeline: Path, name: str, *arguments: str) -> Report:
+    result = modyn("run", pipeline.name, "--output", name, *arguments, cwd=pipeline.parent)
+    assert result.returncode == 0, result.stderr
+    return read_report(pipeline.parent / name)
+
+
+@pytest.mark.slow
+def test_digits_run_as_the_readme_says(example: Callable[[str], Path]) -> None:
+    pipeline = example("digits")
+    prepare("digits", "--output", str(pipeline.parent / "data"))
+    report = run_folder(pipeline, "all")
+    once = run_folder(pipeline, "once", "--maximum-triggers", "1")
+    assert len(report.triggers) >= 8
+    assert active(report, "digits") > active(once, "digits") + 0.2
+
+
+@pytest.mark.slow
+def test_retraining_pays_on_elec2_but_the_last_label_is_better(
+    example: Callable[[str], Path], shared_data: Path
+) -> None:
+    pipeline = example("elec2")
+    prepare("elec2", str(shared_data / "elec2.parquet"), "--output", str(pipeline.parent / "data"))
+    report = run_folder(pipeline, "all")
+    once = run_folder(pipeline, "once", "--maximum-triggers", "1")
+    assert len(report.triggers) >= 25
+    assert active(report, "elec2") >= active(once, "elec2") + 0.02
+    last_label = report.composite["weekly"]["elec2"]["Accuracy"].baselines["last_label"]
+    assert last_label is not None
+    assert last_label > active(report, "elec2")
+    assert "must not be mistaken for skill" in (pipeline.parent / "all" / "report.md").read_text()
+
+
+def active(report: Report, dataset: str) -> float:
+    score = report.composite["weekly"][dataset]["Accuracy"].currently_active
+    assert score is not None
+    return score

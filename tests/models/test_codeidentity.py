@@ -88,6 +88,13 @@ def test_versions_of_installed_packages_count(project: Any, monkeypatch: pytest.
     assert identity(project, parser="parsers:parse").digest not in {None, before}
 
 
+def test_a_module_that_hides_one_of_the_standard_library_counts(code_root: Any) -> None:
+    code_root.write("mine.py", "import colorsys\n")
+    before = identity(code_root, parser="mine:parse")
+    code_root.write("colorsys.py", "x = 1\n")
+    assert identity(code_root, parser="mine:parse") != before
+
+
 def test_import_cycles_end(code_root: Any) -> None:
     code_root.write("a.py", "import b\n")
     code_root.write("b.py", "import a\n")

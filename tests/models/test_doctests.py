@@ -8,6 +8,7 @@ import pytest
 
 import modyn.models
 import modyn.trainer_server
+from modyn.core.registry import Plugin
 
 MODULES = [
     module.name
@@ -28,6 +29,6 @@ def test_every_plug_in_has_an_example_or_a_paper(name: str) -> None:
     for module in pkgutil.iter_modules(package.__path__, f"{name}."):
         loaded = importlib.import_module(module.name)
         for cls in vars(loaded).values():
-            if isinstance(cls, type) and getattr(cls, "plugin_name", "") and cls.__module__ == module.name:
+            if isinstance(cls, type) and issubclass(cls, Plugin) and cls.plugin_name and cls.__module__ == module.name:
                 assert cls.__doc__, cls
                 assert ">>>" in cls.__doc__ or "arxiv" in str(loaded.__doc__).lower() or "CVPR" in str(loaded.__doc__)

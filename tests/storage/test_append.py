@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from modyn.core.arrow import encode_batch
-from modyn.core.errors import InvalidInputError, NotFoundError
+from modyn.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.rpc import as_arrow_messages
 from modyn.core.state import StateDirectory
@@ -199,3 +200,48 @@ def test_leftovers_of_a_crash_are_removed_at_start(state: StateDirectory) -> Non
     assert not list((dataset / "scans").iterdir())
     assert storage.append("two", {"x": [2.0]}) == (KeyRange(1, 2), False)
     storage.stop()
+
+
+def test_first_writers_of_different_columns_do_not_mix(storage: StorageServer) -> None:
+    """Both start before either has committed; one of them fixes the schema."""
+    storage.register()
+    both_started = threading.Barrier(2)
+    outcomes: list[object] = []
+
+    def call(name: str) -> None:
+        def batches() -> Iterator[pa.RecordBatch]:
+            yield pa.record_batch({name: [1.0]})
+            both_started.wait(10)
+            yield pa.record_batch({name: [2.0]})
+
+        try:
+            outcomes.append(append(storage.stub, NAME, name, batches()))
+        except ConflictError as error:
+            outcomes.append(error.message)
+
+    threads = [threading.Thread(target=call, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (KeyRange(0, 2), False) in outcomes
+    assert any("fixed the dataset's columns" in str(outcome) for outcome in outcomes)
+    assert len(list((storage.state.path / "datasets").glob("*/segments/*"))) == 1
+
+
+def test_a_full_disk_leaves_nothing_and_is_said(storage: StorageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "MAX_SEGMENT_SAMPLES", 100_000)
+    storage.register()
+    storage.append("one", {"x": np.arange(10.0)})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sizes = [10_000, 400_000]
+    data = np.concatenate([np.zeros(size) for size in sizes])
+    try:
+        # A limit on the size of files stands for the end of the disk.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))
+        with pytest.raises(UnavailableError, match=r"nothing was committed\. Free or add disk space"):
+            storage.append("two", {"x": data})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(list((storage.state.path / "datasets").glob("*/segments/*"))) == 1
+    assert storage.append("two", {"x": data}) == (KeyRange(10, 10 + len(data)), False)

@@ -168,6 +168,26 @@ def test_a_broken_job_shows_its_output(server: TrainingServer, dataset: str, tra
     assert (server.state.path / "jobs" / "p" / "train-77.log").read_text() == "last words\n"
 
 
+def test_a_device_out_of_memory_names_the_batch_size(
+    server: TrainingServer, dataset: str, training_set: str, code_root: Any
+) -> None:
+    code_root.write(
+        "hungry.py",
+        """
+        import torch
+
+        class Net(torch.nn.Linear):
+            def __init__(self):
+                super().__init__(2, 2)
+
+            def forward(self, x):
+                raise torch.OutOfMemoryError("tried to allocate too much")
+        """,
+    )
+    fields = {"model": {"id": "hungry:Net"}, "root": code_root, "training": {"batch_size": 7}}
+    fails(server, JobFailedError, "out of memory with training.batch_size 7", dataset, training_set, **fields)
+
+
 def test_user_code_is_refused_where_it_is_not_allowed(launcher: ForkServerLauncher, tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="modyn-") as folder:
         strict = TrainingServer(Path(folder), launcher, allow_user_code=False)

@@ -143,7 +143,7 @@ def test_a_deleted_model_is_trained_again(server: TrainingServer, dataset: str) 
 
 
 def test_the_same_training_asked_for_twice_at_once_runs_once(server: TrainingServer, dataset: str) -> None:
-    trial = Trials(server, dataset, training={"epochs_per_trigger": 200, "batch_size": 2})
+    trial = Trials(server, dataset, training={"epochs_per_trigger": 50, "batch_size": 2})
     request = server.request(dataset, trial.training_set, model=MLP, reuse=True, training=trial.fields["training"])
     results: list[list[TrainEvent]] = []
     threads = [threading.Thread(target=lambda: results.append(server.events(request))) for _ in range(2)]

@@ -52,6 +52,8 @@ def _explained(error: Exception) -> tuple[str, int]:
 
     if isinstance(error, ModynError):
         return error.message, error.exit_status
+    if isinstance(error, OSError) and error.strerror:  # no defect: a full disk, a folder that vanished
+        return f"{error.filename or 'a file'}: {error.strerror}", 1
     hint = "" if debugging() else "; run again with --debug to see where"
     return f"internal error: {type(error).__name__}: {error}{hint}", 1
 

@@ -20,6 +20,8 @@ def report_markdown(report: Report) -> str:
 def interpretation(score: CompositeScore) -> str:
     """One honest sentence or two on a composite score."""
     active = score.currently_active
+    if active is None and score.currently_trained is not None:
+        return "Only the currently trained models were scored."
     if active is None:
         return (
             f"No window could be scored: {score.windows_without_model} had no trained model yet, "
@@ -87,7 +89,8 @@ def _composite(report: Report) -> list[str]:
     lines.append(
         "*Currently active*: every window is scored with the model that was live when it began: the last one trained "
         "only on data from before. *Currently trained*: with the next model, whose training data may reach into the "
-        "window, so it is optimistic. Baselines use no model and are scored on the same windows as currently active."
+        "window, so it is optimistic; – if the handler does not score these models. Baselines use no model and are "
+        "scored on the same windows as currently active."
     )
     for handler, datasets in report.composite.items():
         for dataset, metrics in datasets.items():

@@ -27,14 +27,14 @@ class _Part(BaseModel):
 class PipelinePart(_Part):
     """The pipeline and how it ended."""
 
-    id: str = volatile()
-    name: str
-    description: str | None = None
-    version: str | None = None
-    dataset: str
-    status: str
-    error: str | None = None
-    notices: list[str] = volatile([])
+    id: str = volatile(description="As `modyn-client list` shows it.")
+    name: str = Field(description="`pipeline.name` of the YAML.")
+    description: str | None = Field(None, description="`pipeline.description`.")
+    version: str | None = Field(None, description="`pipeline.version`.")
+    dataset: str = Field(description="`data.dataset_id`.")
+    status: str = Field(description="completed, stopped, failed, interrupted, or where it is now.")
+    error: str | None = Field(None, description="Why it failed.")
+    notices: list[str] = volatile([], description="What the user was told, such as keys without effect.")
     created_at: float = volatile(description="Unix seconds.")
     ended_at: float | None = volatile(None, description="Unix seconds.")
 
@@ -44,35 +44,35 @@ class RunPart(_Part):
 
     mode: str = Field(description="replay or live")
     order: str = Field(description="event or arrival")
-    start: int | None = None
-    stop: int | None = None
-    start_key: int | None = None
-    end_key: int | None = None
-    maximum_triggers: int | None = None
-    seed: int
-    samples_seen: int
-    first_timestamp: int | None = None
-    last_timestamp: int | None = None
+    start: int | None = Field(None, description="Replay from here on, Unix seconds; null: from the first sample.")
+    stop: int | None = Field(None, description="Replay up to here, exclusive, Unix seconds; null: to the last sample.")
+    start_key: int | None = Field(None, description="Only samples from this key on.")
+    end_key: int | None = Field(None, description="Only samples before this key.")
+    maximum_triggers: int | None = Field(None, description="No trigger after this many.")
+    seed: int = Field(description="`training.seed`.")
+    samples_seen: int = Field(description="How many samples the trigger was shown.")
+    first_timestamp: int | None = Field(None, description="Smallest event time seen.")
+    last_timestamp: int | None = Field(None, description="Largest event time seen.")
 
 
 class TriggerSeconds(_Part):
     """Where the time of a trigger went, in seconds."""
 
-    select: float = volatile()
+    select: float = volatile(description="The selection policy, and writing the training set.")
     start: float = volatile(description="From the request to the first training batch, selection excluded.")
     train: float = volatile(description="The training loop; of the original training if it was reused.")
-    store: float = volatile()
-    evaluate: float = volatile()
+    store: float = volatile(description="Serialising and storing the model.")
+    evaluate: float = volatile(description="After-training evaluation.")
     total: float = volatile(description="From the firing until the next data are looked at.")
 
 
 class TriggerPart(_Part):
     """One trigger."""
 
-    index: int
+    index: int = Field(description="0, 1, 2 …")
     timestamp: int = Field(description="Data clock when it fired, Unix seconds.")
-    reason: str
-    new_samples: int
+    reason: str = Field(description="Why it fired.")
+    new_samples: int = Field(description="That came since the trigger before.")
     samples: int = Field(description="In the training set.")
     unlabelled: int = Field(description="New or old samples left out because they have no label.")
     first_timestamp: int | None = Field(description="Of the new data.")
@@ -80,23 +80,27 @@ class TriggerPart(_Part):
     training_set: str | None = Field(description="Content digest; null if there was nothing to train on.")
     model: str | None = Field(description="Content digest of the weights.")
     samples_trained: int = Field(description="Passes over samples.")
-    batches: int
+    batches: int = Field(description="Optimizer steps.")
     final_loss: float | None = Field(description="Mean training loss of the last epoch.")
-    reused: bool = volatile()
+    reused: bool = volatile(description="An earlier training of the same inputs was used.")
     first_batch_ms: float | None = volatile(description="From the firing to the first training batch.")
-    seconds: TriggerSeconds
+    seconds: TriggerSeconds = Field(description="Where its time went.")
 
 
 class CompositeScore(_Part):
     """One metric of the composite model over the windows of a handler."""
 
-    currently_active: float | None
-    currently_trained: float | None
-    currently_active_time_weighted: float | None
-    currently_trained_time_weighted: float | None
-    windows_scored: int
-    windows_empty: int
-    windows_without_model: int
+    currently_active: float | None = Field(
+        description="Plain mean over the windows, each scored with the last model trained only on data from before it."
+    )
+    currently_trained: float | None = Field(
+        description="The same with the next model; null if the handler does not score these."
+    )
+    currently_active_time_weighted: float | None = Field(description="Mean weighted by the length of the windows.")
+    currently_trained_time_weighted: float | None = Field(description="Mean weighted by the length of the windows.")
+    windows_scored: int = Field(description="Windows that the currently active score counts.")
+    windows_empty: int = Field(description="Without labelled samples.")
+    windows_without_model: int = Field(description="Before the first model was active.")
     windows_undefined: int = Field(description="With samples and a model, but the metric has no value or is unknown.")
     baselines: dict[str, float | None] = Field(
         description="Mean of no-model predictions over the windows that the currently active score counts."
@@ -106,50 +110,52 @@ class CompositeScore(_Part):
 class WindowScore(_Part):
     """One metric on one window."""
 
-    currently_active: float | None
-    currently_trained: float | None
-    baselines: dict[str, float | None]
+    currently_active: float | None = Field(description="Of the active model; null if there is none or no value.")
+    currently_trained: float | None = Field(description="Of the next model, if it was scored here.")
+    baselines: dict[str, float | None] = Field(description="Of predictions without a model, by name.")
 
 
 class WindowPart(_Part):
     """One evaluation window [start, end)."""
 
-    handler: str
-    dataset: str
-    start: int
-    end: int
-    anchor: int
+    handler: str = Field(description="Name of the evaluation handler.")
+    dataset: str = Field(description="Evaluation dataset.")
+    start: int = Field(description="Unix seconds, inclusive.")
+    end: int = Field(description="Unix seconds, exclusive.")
+    anchor: int = Field(
+        description="The moment that decides which model is active: the start, or the centre of a periodic window."
+    )
     samples: int = Field(description="Labelled samples in it.")
-    unlabelled: int
+    unlabelled: int = Field(description="Samples without a label, left out.")
     active_trigger: int | None = Field(description="Trigger whose model is currently active at the anchor.")
-    trained_trigger: int | None
+    trained_trigger: int | None = Field(description="Trigger whose model is currently trained at the anchor.")
     scores: dict[str, WindowScore] = Field(description="By metric.")
 
 
 class ModelScore(_Part):
     """One model on one window (one cell of the model x window matrix)."""
 
-    handler: str
-    dataset: str
-    trigger: int
-    start: int
-    end: int
-    samples: int
-    metrics: dict[str, float | None]
+    handler: str = Field(description="Name of the evaluation handler.")
+    dataset: str = Field(description="Evaluation dataset.")
+    trigger: int = Field(description="Trigger whose model it is.")
+    start: int = Field(description="Of the window, Unix seconds, inclusive.")
+    end: int = Field(description="Of the window, Unix seconds, exclusive.")
+    samples: int = Field(description="Labelled samples scored.")
+    metrics: dict[str, float | None] = Field(description="By metric; null where it has no value.")
 
 
 class CostPart(_Part):
     """What it cost. Reused results count with their original cost."""
 
-    trainings: int
-    trainings_reused: int = volatile()
-    samples_trained: int
-    train_seconds: float = volatile()
-    evaluate_seconds: float = volatile()
-    select_seconds: float = volatile()
+    trainings: int = Field(description="Models trained, reused ones included.")
+    trainings_reused: int = volatile(description="Of them taken from earlier runs.")
+    samples_trained: int = Field(description="Passes over samples.")
+    train_seconds: float = volatile(description="In training loops.")
+    evaluate_seconds: float = volatile(description="Predicting and scoring.")
+    select_seconds: float = volatile(description="In selection policies.")
     trigger_seconds: float = volatile(description="Spent in the triggering policy.")
-    ingest_seconds: float = volatile()
-    wall_seconds: float = volatile()
+    ingest_seconds: float = volatile(description="Ingesting files before the first sample was looked at.")
+    wall_seconds: float = volatile(description="From submission to the last result.")
 
 
 class FixedCostPart(_Part):
@@ -162,14 +168,14 @@ class FixedCostPart(_Part):
 class Report(_Part):
     """The whole report."""
 
-    schema_version: int = REPORT_SCHEMA_VERSION
-    modyn_version: str
+    schema_version: int = Field(REPORT_SCHEMA_VERSION, description="Of this document.")
+    modyn_version: str = Field(description="Of the software that wrote it.")
     pipeline: PipelinePart
     run: RunPart
-    triggers: list[TriggerPart]
+    triggers: list[TriggerPart] = Field(description="In the order in which they fired.")
     composite: dict[str, dict[str, dict[str, CompositeScore]]] = Field(description="By handler, dataset and metric.")
-    windows: list[WindowPart]
-    evaluations: list[ModelScore]
+    windows: list[WindowPart] = Field(description="By handler, dataset and time.")
+    evaluations: list[ModelScore] = Field(description="Every model on every window it was scored on.")
     failures: list[str] = Field(description="Evaluations that failed; everything else was finished.")
     cost: CostPart
     fixed_cost: FixedCostPart

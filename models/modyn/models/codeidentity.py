@@ -82,8 +82,6 @@ class _Walk:
         top = name.partition(".")[0]
         if top == "modyn" and self._is_own_package(name):
             return  # counted by version
-        if top in sys.stdlib_module_names:
-            return
         found = _find_source(name, self._root)
         if found is None:
             self._add_distributions(top)
@@ -102,6 +100,8 @@ class _Walk:
         return len(parts) == 1 or parts[1] in _OWN_PACKAGES
 
     def _add_distributions(self, top: str) -> None:
+        if top in sys.stdlib_module_names:
+            return  # counted by Python's version
         if top not in _distributions_by_package() and _top_spec(top) is not None:
             _distributions_by_package.cache_clear()  # installed after this process started
         pending = list(_distributions_by_package().get(top, ()))
@@ -120,7 +120,7 @@ class _Walk:
         self.sources[name] = digest_bytes(source)
         try:
             tree = ast.parse(source)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             return  # the job says so
         problem = first_uncaptured(tree)
         if problem is not None and self.problem is None:
@@ -154,7 +154,9 @@ def _find_source(name: str, root: Path | None) -> tuple[Path, bool] | None:
     """File of a module that is the user's own and whether it is a package; None for anything else."""
     parts = name.split(".")
     if root is not None and (found := _file_in(root, parts)) is not None:
-        return found
+        return found  # also where it hides a module of the standard library
+    if parts[0] in sys.stdlib_module_names:
+        return None
     spec = _top_spec(parts[0])
     if spec is None:
         return None

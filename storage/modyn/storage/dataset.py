@@ -21,7 +21,7 @@ from modyn.core.keysets import KeyRange
 from modyn.storage.catalog import CommitRow, DatasetRow, NewCommit, StorageCatalog
 from modyn.storage.index import Commit, Snapshot
 from modyn.storage.manifest import read_superseded
-from modyn.storage.segments import SegmentCache, SegmentInfo, verify_segment
+from modyn.storage.segments import SegmentCache, verify_segment
 from modyn.storage.staging import StagedSchema, Staging
 from modyn.storage.view import View
 
@@ -99,10 +99,14 @@ class Dataset:
         # Samples that take their arrival as event time have to be written under the lock that fixes it.
         with self._changed if staging.needs_arrival else nullcontext():
             arrival = self._next_arrival() if staging.needs_arrival else None
-            infos = list(staging.write(staging.order(by_time=False), arrival))
-            commit, repeated = self.commit(NewCommit(infos, staging.schema, arrival, batch_id))
+            infos = staging.write(staging.order(by_time=False), arrival)
+            try:
+                commit, repeated = self.commit(NewCommit(infos, staging.schema, arrival, batch_id))
+            except ConflictError:  # after any other error the commit may have taken place
+                staging.discard(infos)
+                raise
         if repeated:
-            self.discard(infos)
+            staging.discard(infos)
         return commit, repeated
 
     def commit(self, new: NewCommit, superseded: tuple[Int64Array, Int64Array] = NO_RANGES) -> tuple[Commit, bool]:
@@ -156,11 +160,6 @@ class Dataset:
         """
         for info in self.snapshot.segments:
             verify_segment(self.segments_folder, info)
-
-    def discard(self, infos: list[SegmentInfo]) -> None:
-        """Deletes segments that were written but not committed."""
-        for info in infos:
-            shutil.rmtree(self.segments_folder / info.name, ignore_errors=True)
 
     # ------------------------------------------------------------------------------------------- waiting
 

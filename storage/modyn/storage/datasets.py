@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import threading
 import uuid
 from pathlib import Path
@@ -128,7 +129,7 @@ def checked_source(tree: dict[str, Any]) -> dict[str, Any]:
             for problem in error.errors(include_url=False)
         )
         raise InvalidInputError(problems) from error
-    path = Path(source.path).absolute()
+    path = Path(os.path.abspath(source.path))  # without `..`, so that equal folders have equal paths
     if not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
         raise InvalidInputError(f"data.source.path {str(path)!r} {what}; expected the folder with the dataset's files")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import CancelledError, CorruptDataError
+from modyn.core.errors import CancelledError, ConflictError, CorruptDataError
 from modyn.core.plugins.formats import FileSamples, SourceFormat
 from modyn.storage.catalog import NewCommit, QuarantineRow
 from modyn.storage.dataset import NO_RANGES, Dataset
@@ -108,7 +108,7 @@ def _commit(dataset: Dataset, staging: Staging, taken: _Taken, known: KnownFiles
     if not taken.files:
         return
     order = staging.order(by_time=True)
-    infos = list(staging.write(order))
+    infos = staging.write(order)
     versions = [file.version for file in taken.files]
     runs = FileRuns.of_rows(versions, _file_of_row(taken.starts, order))
     superseded = known.superseded_by(versions)
@@ -122,7 +122,11 @@ def _commit(dataset: Dataset, staging: Staging, taken: _Taken, known: KnownFiles
         num_superseded=num_superseded,
         released=known.quarantined_among(versions),
     )
-    dataset.commit(new, superseded if num_superseded else NO_RANGES)
+    try:
+        dataset.commit(new, superseded if num_superseded else NO_RANGES)
+    except ConflictError:  # after any other error the commit may have taken place
+        staging.discard(infos)
+        raise
     if num_superseded:
         logger.info("dataset %r: %d samples of changed files are superseded", dataset.name, num_superseded)
     known.add(versions, manifest)

@@ -12,6 +12,7 @@ give equal digests wherever they are ingested. Keys follow from the catalog's ro
 
 from __future__ import annotations
 
+import shutil
 import threading
 import uuid
 from collections import OrderedDict
@@ -22,7 +23,7 @@ import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
 from modyn.core.digests import digest_file
-from modyn.core.errors import CorruptDataError
+from modyn.core.errors import CorruptDataError, UnavailableError
 from modyn.core.files import fsync_directory, fsync_file
 from modyn.core.versions import SEGMENT_FORMAT_VERSION
 from modyn.storage.schema import canonical
@@ -75,10 +76,30 @@ class Segment:
 
 
 def write_segment(parent: Path, payload: pa.RecordBatch, timestamps: Int64Array, labels: pa.Array) -> SegmentInfo:
-    """Writes a segment into a new folder of ``parent``; it is on disk (fsynced) when this returns."""
+    """Writes a segment into a new folder of ``parent``; it is on disk (fsynced) when this returns.
+
+    Raises:
+        UnavailableError: the disk is full or not writable; nothing is left of the segment.
+    """
     name = uuid.uuid4().hex
     folder = parent / name
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+        return _write(folder, payload, timestamps, labels)
+    except OSError as error:
+        delete_segment(parent, name)
+        reason = error.strerror or str(error)
+        raise UnavailableError(
+            f"cannot write a segment to {parent}: {reason}; nothing was committed. Free or add disk space and try again"
+        ) from error
+
+
+def delete_segment(parent: Path, name: str) -> None:
+    """Deletes a segment that is not committed."""
+    shutil.rmtree(parent / name, ignore_errors=True)
+
+
+def _write(folder: Path, payload: pa.RecordBatch, timestamps: Int64Array, labels: pa.Array) -> SegmentInfo:
     columns = [canonical(column) for column in payload.columns]
     _write_file(folder / PAYLOAD_FILE, pa.record_batch(columns, schema=payload.schema))
     metadata = {
@@ -88,9 +109,9 @@ def write_segment(parent: Path, payload: pa.RecordBatch, timestamps: Int64Array,
     schema = pa.schema([("timestamp", pa.int64()), ("label", labels.type)], metadata=metadata)
     _write_file(folder / COLUMNS_FILE, pa.record_batch([pa.array(timestamps), canonical(labels)], schema=schema))
     fsync_directory(folder)
-    fsync_directory(parent)
+    fsync_directory(folder.parent)
     return SegmentInfo(
-        name=name,
+        name=folder.name,
         num_samples=len(timestamps),
         num_unlabelled=labels.null_count,
         min_timestamp=int(timestamps.min()),

@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
+from modyn.core.errors import UnavailableError
 from modyn.core.files import TEMPORARY_PREFIX
 from modyn.core.plugins.formats import FileSamples
 from modyn.storage.gather import gather
 from modyn.storage.schema import cast_labels, conform, normal_labels, plain_payload
-from modyn.storage.segments import MAX_SEGMENT_BYTES, MAX_SEGMENT_SAMPLES, SegmentInfo, write_segment
+from modyn.storage.segments import MAX_SEGMENT_BYTES, MAX_SEGMENT_SAMPLES, SegmentInfo, delete_segment, write_segment
 
 BLOCK_BYTES = 32 << 20
 """Pieces are joined into blocks of about this size; order is resolved between blocks."""
@@ -125,12 +126,30 @@ class Staging:
             return rows
         return np.argsort(times, kind="stable").astype(np.int64, copy=False)
 
-    def write(self, order: Int64Array, arrival: int | None = None) -> Iterator[SegmentInfo]:
-        """Writes the rows as segments, in this order; each is on disk when it is yielded.
+    def write(self, order: Int64Array, arrival: int | None = None) -> list[SegmentInfo]:
+        """Writes the rows as segments, in this order. All are on disk when this returns, none if it fails.
 
         Args:
             arrival: event time of samples that have no other; only left out where there are none.
+
+        Raises:
+            UnavailableError: the disk is full or not writable.
         """
+        infos: list[SegmentInfo] = []
+        try:
+            for info in self._written(order, arrival):
+                infos.append(info)  # noqa: PERF402 - what was written before a failure must be known
+        except BaseException:
+            self.discard(infos)
+            raise
+        return infos
+
+    def discard(self, infos: list[SegmentInfo]) -> None:
+        """Deletes segments that were written but are not to be committed."""
+        for info in infos:
+            delete_segment(self._segments, info.name)
+
+    def _written(self, order: Int64Array, arrival: int | None) -> Iterator[SegmentInfo]:
         if len(order) == 0:
             return
         self._close_block()
@@ -182,10 +201,16 @@ class Staging:
         self._pieces, self._piece_bytes = [], 0
 
     def _spilled(self, block: pa.RecordBatch) -> pa.RecordBatch:
-        self._spill.mkdir(exist_ok=True)
         path = self._spill / str(len(self._blocks))
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, block.schema) as writer:
-            writer.write_batch(block)
+        try:
+            self._spill.mkdir(exist_ok=True)
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, block.schema) as writer:
+                writer.write_batch(block)
+        except OSError as error:
+            raise UnavailableError(
+                f"cannot write temporary data to {self._spill.parent}: {error.strerror or error}; nothing was "
+                "committed. Free or add disk space and try again"
+            ) from error
         with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
             return reader.get_batch(0)
 

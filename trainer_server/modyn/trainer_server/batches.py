@@ -25,6 +25,7 @@ from modyn.models.decoding import Decoder
 from modyn.proto.selector_pb2 import ReadTrainingSetRequest, TrainingSet
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import SampleBatch, read_samples
+from modyn.trainer_server.kept import KEEP_BYTES, KeptSamples
 
 EPOCHS_PER_TRIGGER = 2**20
 """Shuffles are numbered trigger * this + epoch."""
@@ -102,6 +103,7 @@ class BatchSource:
         batch_size: samples in a batch.
         drop_last: leave out a last batch that is not full.
         shuffle: the seed and trigger index of the order; None keeps the order of the training set.
+        keep_bytes: sets up to this size stay in memory after their first epoch.
     """
 
     def __init__(
@@ -114,6 +116,7 @@ class BatchSource:
         batch_size: int,
         drop_last: bool,
         shuffle: tuple[int, int] | None,
+        keep_bytes: int = KEEP_BYTES,
     ) -> None:
         self._stub = stub
         self._dataset = dataset
@@ -122,9 +125,11 @@ class BatchSource:
         self._batch_size = batch_size
         self._drop_last = drop_last
         self._shuffle = shuffle
+        self._keep_bytes = keep_bytes
         self._ahead: _Epoch | None = None
+        self._kept: KeptSamples | None = None
         self.num_unlabelled = 0
-        """Samples met so far that have no label; they are left out."""
+        """Samples of the set that have no label, once the first epoch is over; they are left out."""
 
     def prefetch(self, epoch: int) -> None:
         """Starts reading an epoch in the background."""
@@ -135,28 +140,43 @@ class BatchSource:
         reader = read_samples(
             self._stub, self._dataset, keys, batch_size=self._batch_size, columns=self._decoder.columns
         )
-        self._ahead = _Epoch(epoch, order, cast("Generator[SampleBatch]", reader))
+        self._ahead = _Epoch(epoch, cast("Generator[SampleBatch]", reader))
 
     def epoch(self, epoch: int, *, last: bool = True) -> Iterator[Batch]:
-        """The batches of one epoch; unless it is the last, the next one is being read meanwhile."""
+        """The batches of one epoch; epochs come in order, from 0."""
+        order = self._order(epoch)
+        position = 0
+        for samples in self._samples_of(epoch, order, last):
+            places = slice(position, position + len(samples))
+            position = places.stop
+            if self._drop_last and len(samples) < self._batch_size:
+                continue
+            weights = self._weights(places if order is None else order[places])
+            if (batch := self._batch(samples, weights, first_epoch=epoch == 0)) is not None:
+                yield batch
+
+    def _samples_of(self, epoch: int, order: Int64Array | None, last: bool) -> Iterator[SampleBatch]:
+        """Small sets are read in the first epoch only; of large ones the next epoch is being read meanwhile."""
+        if self._kept is not None:
+            yield from self._kept.batches(order, self._batch_size)
+            return
         if self._ahead is None or self._ahead.number != epoch:
             self.prefetch(epoch)
         assert self._ahead is not None
         current = self._ahead
-        if not last:
-            self.prefetch(epoch + 1)
-        position = 0
+        kept = KeptSamples(self._keep_bytes) if epoch == 0 and not last else None
         try:
             for samples in current:
-                if self._drop_last and len(samples) < self._batch_size:
-                    return
-                places = slice(position, position + len(samples))
-                position = places.stop
-                weights = self._weights(places if current.order is None else current.order[places])
-                if (batch := self._batch(samples, weights)) is not None:
-                    yield batch
+                if kept is not None and not kept.add(samples):
+                    kept = None
+                if kept is None and not last and self._ahead is current:
+                    self.prefetch(epoch + 1)
+                yield samples
         finally:
             current.close()
+        if kept is not None:
+            kept.finish(order)
+            self._kept = kept
 
     def _order(self, epoch: int) -> Int64Array | None:
         """Positions in the training set, in the order of an epoch."""
@@ -169,9 +189,10 @@ class BatchSource:
     def _weights(self, places: slice | Int64Array) -> Float32Array | None:
         return self._samples.weights[places] if self._samples.weights is not None else None
 
-    def _batch(self, samples: SampleBatch, weights: Float32Array | None) -> Batch | None:
+    def _batch(self, samples: SampleBatch, weights: Float32Array | None, *, first_epoch: bool) -> Batch | None:
         if samples.labels.null_count:
-            samples, weights = self._labelled(samples, weights)
+            self.num_unlabelled += samples.labels.null_count if first_epoch else 0
+            samples, weights = _labelled(samples, weights)
             if not len(samples):
                 return None
         try:
@@ -183,18 +204,18 @@ class BatchSource:
             ) from error
         return Batch(samples.keys, inputs, labels, None if weights is None else _tensor(weights))
 
-    def _labelled(self, samples: SampleBatch, weights: Float32Array | None) -> tuple[SampleBatch, Float32Array | None]:
-        """The samples that have a label."""
-        mask = pc.is_valid(samples.labels)
-        keep = mask.to_numpy(zero_copy_only=False)
-        self.num_unlabelled += int(len(keep) - keep.sum())
-        labelled = SampleBatch(
-            samples.keys[keep],
-            samples.labels.filter(mask),
-            samples.timestamps[keep],
-            {name: array.filter(mask) for name, array in samples.columns.items()},
-        )
-        return labelled, None if weights is None else weights[keep]
+
+def _labelled(samples: SampleBatch, weights: Float32Array | None) -> tuple[SampleBatch, Float32Array | None]:
+    """The samples that have a label."""
+    mask = pc.is_valid(samples.labels)
+    keep = mask.to_numpy(zero_copy_only=False)
+    labelled = SampleBatch(
+        samples.keys[keep],
+        samples.labels.filter(mask),
+        samples.timestamps[keep],
+        {name: array.filter(mask) for name, array in samples.columns.items()},
+    )
+    return labelled, None if weights is None else weights[keep]
 
 
 def _tensor(weights: Float32Array) -> torch.Tensor:
@@ -211,9 +232,8 @@ class _Epoch:
     consumed (what the reader itself fetches ahead is its own matter).
     """
 
-    def __init__(self, number: int, order: Int64Array | None, reader: Generator[SampleBatch]) -> None:
+    def __init__(self, number: int, reader: Generator[SampleBatch]) -> None:
         self.number = number
-        self.order = order
         self._reader = reader
         self._first: Future[list[SampleBatch]] = Future()
         self._thread = threading.Thread(target=self._fetch, name="ahead", daemon=True)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import torch
+
 from modyn.core.config.pipeline import DataSection, ModelSection, TrainingSection
 from modyn.core.config.problems import parse_section
+from modyn.core.errors import JobFailedError
 from modyn.core.peers import Addresses, Peers
 from modyn.core.randomness import Purpose
 from modyn.core.values import from_value
@@ -58,7 +61,12 @@ def run(payload: bytes, emit: Emit) -> None:
             f"training.drop_last_batch: the training set has {job.training_set.num_samples} samples, fewer than one "
             f"batch of {section.batch_size}; they are trained as one batch"
         )
-    train_seconds = train(setup, source, progress)
+    try:
+        train_seconds = train(setup, source, progress)
+    except torch.OutOfMemoryError as error:
+        raise JobFailedError(
+            f"{section.device} ran out of memory with training.batch_size {section.batch_size}; make it smaller ({error})"
+        ) from error
     if source.num_unlabelled:
         progress.notice(f"{source.num_unlabelled} samples without a label were left out of training")
 

@@ -54,7 +54,7 @@ def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
 
     Raises:
         InvalidInputError: data, model and loss do not fit each other.
-        JobFailedError: the loss or the weights became infinite, or memory ran out.
+        JobFailedError: the loss or the weights became infinite.
     """
     model, schedule, scaler = setup.model, setup.schedule, setup.scaler
     step_every = setup.section.lr_scheduler.step_every if setup.section.lr_scheduler else None
@@ -105,12 +105,8 @@ def _forward(setup: Setup, batch: Batch) -> Any:
         inputs = batch.inputs.to(setup.device, non_blocking=True)
     try:
         return setup.model(inputs)
-    except ModynError:
+    except (ModynError, torch.OutOfMemoryError):
         raise
-    except torch.OutOfMemoryError as error:
-        raise JobFailedError(
-            f"the device ran out of memory with training.batch_size {setup.section.batch_size}; make it smaller"
-        ) from error
     except Exception as error:
         raise InvalidInputError(
             f"the model cannot process its inputs ({_shapes(batch.inputs)}): {describe_error(error)}; check "
