@@ -155,15 +155,12 @@ def _find_source(name: str, root: Path | None) -> tuple[Path, bool] | None:
     parts = name.split(".")
     if root is not None and (found := _file_in(root, parts)) is not None:
         return found  # also where it hides a module of the standard library
-    if parts[0] in sys.stdlib_module_names:
-        return None
-    spec = _top_spec(parts[0])
+    spec = None if parts[0] in sys.stdlib_module_names else _top_spec(parts[0])
     if spec is None:
         return None
     if len(parts) == 1:
-        if spec.origin is None or not _is_own(Path(spec.origin)):
-            return None
-        return Path(spec.origin), spec.submodule_search_locations is not None
+        is_own = spec.origin is not None and _is_own(Path(spec.origin))
+        return (Path(str(spec.origin)), spec.submodule_search_locations is not None) if is_own else None
     for folder in spec.submodule_search_locations or ():
         if _is_own(Path(folder)) and (found := _file_in(Path(folder), parts[1:])) is not None:
             return found

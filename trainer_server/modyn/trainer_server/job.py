@@ -65,7 +65,8 @@ def run(payload: bytes, emit: Emit) -> None:
         train_seconds = train(setup, source, progress)
     except torch.OutOfMemoryError as error:
         raise JobFailedError(
-            f"{section.device} ran out of memory with training.batch_size {section.batch_size}; make it smaller ({error})"
+            f"{section.device} ran out of memory with training.batch_size {section.batch_size} ({error}); "
+            "make it smaller"
         ) from error
     if source.num_unlabelled:
         progress.notice(f"{source.num_unlabelled} samples without a label were left out of training")
