@@ -247,7 +247,8 @@ def test_cancelling_kills_the_job_and_frees_the_device(
 def test_trainings_wait_for_the_device(
     server: TrainingServer, launcher: ForkServerLauncher, dataset: str, training_set: str
 ) -> None:
-    first = running(server, server.request(dataset, training_set, model=MLP, training=FOREVER))
+    all_cores = {**FOREVER, "threads": None}
+    first = running(server, server.request(dataset, training_set, model=MLP, training=all_cores))
     waiting = []
     for position in (1, 2):
         waiting.append(server.peers.trainer_server.Train(server.request(dataset, training_set, model=MLP)))

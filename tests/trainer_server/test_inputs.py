@@ -73,11 +73,13 @@ def test_what_they_do_not_depend_on_does_not(changes: dict[str, Any]) -> None:
     assert digest(**changes) == digest()
 
 
-def test_threads_default_to_the_number_of_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 2)
-    assert digest(training={}) == digest()
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
-    assert digest(training={}) != digest()
+def test_threads_do_not_depend_on_the_machine_unless_asked_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    digests = []
+    for cores in (2, 16):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        digests.append((digest(training={}), digest(training={"threads": None})))
+    assert digests[0][0] == digests[1][0]
+    assert digests[0][1] != digests[1][1]
 
 
 @pytest.mark.parametrize("pipeline", ["", "..", "a/b", ".hidden", "x" * 300])

@@ -41,6 +41,7 @@ def main() -> None:
     except BrokenPipeError:  # the server stopped while we imported
         return
     ForkServer(control).run()
+    os._exit(0)  # children may still be dying; an interpreter that winds down would complain about their signals
 
 
 def die_with_parent() -> None:

@@ -272,35 +272,44 @@ class _ForkedJob(Job):
 
 
 class Slots:
-    """Device slots: at most ``capacity`` jobs at once, first come first served.
+    """Slots of one device: jobs run at once as long as what they occupy fits, first come first served.
 
-    >>> slots = Slots(1)
-    >>> with slots.ticket() as ticket:
-    ...     ticket.wait()
-    True
+    >>> slots = Slots(2)
+    >>> with slots.ticket(occupies=2) as ticket:
+    ...     ticket.wait(), slots.ticket().position
+    (True, 1)
+
+    Args:
+        capacity: how much there is, such as 1 for a GPU or the number of cores.
     """
 
     def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._free = capacity
         self._queue: deque[Ticket] = deque()
         self._lock = threading.Condition()
 
-    def ticket(self) -> Ticket:
-        """Joins the queue; leave it by closing the ticket."""
-        ticket = Ticket(self)
+    def ticket(self, occupies: int = 1) -> Ticket:
+        """Joins the queue; leave it by closing the ticket.
+
+        Args:
+            occupies: how much of the device the job takes; one that wants more than there is takes all of it.
+        """
+        ticket = Ticket(self, min(occupies, self._capacity))
         with self._lock:
             self._queue.append(ticket)
             self._grant()
         return ticket
 
     def _grant(self) -> None:
-        while self._free and self._queue:
-            self._free -= 1
-            self._queue.popleft().granted = True
+        while self._queue and self._queue[0].occupies <= self._free:
+            ticket = self._queue.popleft()
+            self._free -= ticket.occupies
+            ticket.granted = True
         self._lock.notify_all()
 
     def position(self, ticket: Ticket) -> int:
-        """How many are before this ticket in the queue; 0 once it is granted."""
+        """How many are before this ticket in the queue, itself counted; 0 once it is granted."""
         with self._lock:
             return 0 if ticket.granted else self._queue.index(ticket) + 1
 
@@ -312,17 +321,18 @@ class Slots:
         with self._lock:
             if ticket.granted:
                 ticket.granted = False
-                self._free += 1
-                self._grant()
+                self._free += ticket.occupies
             elif ticket in self._queue:
                 self._queue.remove(ticket)
+            self._grant()
 
 
 class Ticket:
-    """A place in the queue for a device slot; a context manager that gives it back."""
+    """A place in the queue for a device; a context manager that gives it back."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, occupies: int) -> None:
         self._slots = slots
+        self.occupies = occupies
         self.granted = False
 
     @property
@@ -338,3 +348,23 @@ class Ticket:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._slots.leave(self)
+
+
+class Devices:
+    """The slots of each device of this machine, by name (``cpu``, ``cuda``, ``cuda:N``).
+
+    A job occupies as many of the CPU's slots as it has threads, so that small trainings of several pipelines run side
+    by side and large ones do not get in each other's way; a GPU serves one job at a time.
+    """
+
+    def __init__(self) -> None:
+        self._slots: dict[str, Slots] = {}
+        self._lock = threading.Lock()
+
+    def ticket(self, device: str, threads: int) -> Ticket:
+        """Joins the queue of a device."""
+        on_cpu = device == "cpu"
+        name = "cuda:0" if device == "cuda" else device
+        with self._lock:
+            slots = self._slots.setdefault(name, Slots((os.cpu_count() or 1) if on_cpu else 1))
+        return slots.ticket(threads if on_cpu else 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from modyn.core.arrow import Int64Array, batch_of, encode_batch
 from modyn.core.errors import CancelledError, JobFailedError
-from modyn.core.jobs import Job, JobDescription, JobLauncher, Slots, Ticket
+from modyn.core.jobs import Devices, Job, JobDescription, JobLauncher, Ticket
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
@@ -24,7 +23,6 @@ from modyn.evaluator.request import Evaluation
 from modyn.proto.common_pb2 import CodeOrigin
 from modyn.proto.evaluator_pb2 import EvaluateEvent, EvaluateQueued, PredictEvent, PredictJob, PredictResult
 
-SLOTS_PER_DEVICE = 1
 QUEUE_POLL_SECONDS = 0.2
 
 ENTRY = "modyn.evaluator.job:run"
@@ -86,8 +84,7 @@ class Predictor:
         self._state = state
         self._launcher = launcher
         self._peers = peers
-        self._slots: dict[str, Slots] = {}
-        self._lock = threading.Lock()
+        self._devices = Devices()
         self._counter = itertools.count()
 
     def run(self, prediction: Prediction, caller: Caller, predicted: Predicted) -> Iterator[EvaluateEvent]:
@@ -104,7 +101,7 @@ class Predictor:
         log = self._log_path(evaluation.pipeline_id)
         payload = self._message(prediction).SerializeToString()
         description = JobDescription(ENTRY, payload, log, f"evaluation on {evaluation.dataset!r}")
-        with self._slots_of(evaluation.device).ticket() as ticket:
+        with self._devices.ticket(evaluation.device, evaluation.threads) as ticket:
             yield from _queue(ticket, caller)
             job = self._launcher.launch(description)
             caller.kill_when_gone(job)
@@ -136,11 +133,6 @@ class Predictor:
             tasks=[task.to_proto() for task in prediction.tasks],
             labels=None if labels is None else encode_batch(batch_of(label=labels)),
         )
-
-    def _slots_of(self, device: str) -> Slots:
-        name = "cuda:0" if device == "cuda" else device
-        with self._lock:
-            return self._slots.setdefault(name, Slots(SLOTS_PER_DEVICE))
 
     def _log_path(self, pipeline_id: str) -> Path:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -46,20 +47,20 @@ def receive(datasets: Datasets, messages: Iterator[bytes], is_active: Callable[[
         return known, True
     staging = Staging(dataset.folder, dataset.snapshot.schema)
     try:
-        while True:
-            try:
-                staging.add(_samples(batch), default_timestamp=None)
-            except CorruptDataError as error:
-                raise InvalidInputError(f"batch {batch_id!r} for dataset {dataset.name!r}: {error.message}") from error
-            message = next(messages, None)
-            if message is None:
-                break
-            batch = _decoded(message)
+        for part in itertools.chain([batch], map(_decoded, messages)):
+            _stage(staging, part, f"batch {batch_id!r} for dataset {dataset.name!r}")
         if not is_active():  # the stream of a caller that went away may look as if it had ended
             raise CancelledError(f"the caller of Append went away; nothing of batch {batch_id!r} was written")
         return dataset.append(batch_id, staging)
     finally:
         staging.close()
+
+
+def _stage(staging: Staging, batch: pa.RecordBatch, what: str) -> None:
+    try:
+        staging.add(_samples(batch), default_timestamp=None)
+    except CorruptDataError as error:
+        raise InvalidInputError(f"{what}: {error.message}") from error
 
 
 def _samples(batch: pa.RecordBatch) -> FileSamples:

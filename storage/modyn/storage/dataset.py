@@ -136,7 +136,7 @@ class Dataset:
                 raise
             if repeated:
                 return commit, True
-            snapshot = snapshot.plus_all([(commit, list(new.segments))], schema)
+            snapshot = snapshot.plus([(commit, list(new.segments))], schema)
             self._snapshot = snapshot.superseding(*superseded, known_from=commit.end_key)
             if new.manifest is not None:
                 self.manifests.append((new.manifest, commit.first_key))
@@ -213,7 +213,7 @@ class Dataset:
 
     def _load(self, *, remove_others: bool) -> None:
         row, commits = self._catalog.load(self.id)
-        snapshot = Snapshot(row.schema).plus_all([(c.commit, c.segments) for c in commits], row.schema)
+        snapshot = Snapshot(row.schema).plus([(c.commit, c.segments) for c in commits], row.schema)
         for c in commits:
             if c.num_superseded and c.manifest is not None:
                 ranges = read_superseded(self.scans_folder / c.manifest)

@@ -107,11 +107,7 @@ class Snapshot:
     def label_type(self) -> pa.DataType:
         return self.schema.label or pa.int64()
 
-    def plus(self, commit: Commit, segments: list[SegmentInfo], schema: StagedSchema) -> Snapshot:
-        """The dataset after one more commit."""
-        return self.plus_all([(commit, segments)], schema)
-
-    def plus_all(self, commits: list[tuple[Commit, list[SegmentInfo]]], schema: StagedSchema) -> Snapshot:
+    def plus(self, commits: list[tuple[Commit, list[SegmentInfo]]], schema: StagedSchema) -> Snapshot:
         """The dataset after more commits, oldest first."""
         new = [(info, commit.arrival) for commit, infos in commits for info in infos]
         sizes = np.array([info.num_samples for info, _ in new], dtype=np.int64)

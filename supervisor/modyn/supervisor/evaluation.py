@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -221,8 +221,11 @@ def _wanted_models(
     anchors = np.array([window.anchor for window in windows], dtype=np.int64)
     ends = np.array([trigger.last_timestamp for trigger in trained], dtype=np.int64)
     active, current = active_and_trained(anchors, ends)
-    chosen: Iterable[int | None] = active if handler.models == "active" else current
-    return [set() if model is None else {indices[model]} for model in chosen]
+    chosen = [
+        (a if handler.models != "training" else None, c if handler.models != "active" else None)
+        for a, c in zip(active, current, strict=True)
+    ]
+    return [{indices[model] for model in models if model is not None} for models in chosen]
 
 
 def _trained_intervals(trained: Sequence[TriggerRow]) -> list[TrainedInterval]:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 from modyn.core.errors import CancelledError, InternalError, InvalidInputError, NotFoundError
-from modyn.core.jobs import Job, JobDescription, JobLauncher, Ticket
+from modyn.core.jobs import Devices, Job, JobDescription, JobLauncher, Slots, Ticket
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
 from modyn.proto.selector_pb2 import DescribeTrainingSetRequest, TrainingSet
 from modyn.proto.storage_pb2 import FetchModelRequest
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainJob, TrainQueued, TrainResult
-from modyn.trainer_server.devices import Devices
 from modyn.trainer_server.inputs import TrainingInputs
 from modyn.trainer_server.store import FinishedTraining, TrainingStore
 
@@ -34,6 +35,21 @@ class Caller:
             job.cancel()
 
 
+class EqualTrainings:
+    """One slot for all trainings of the same inputs."""
+
+    def __init__(self) -> None:
+        self._slots: weakref.WeakValueDictionary[str, Slots] = weakref.WeakValueDictionary()
+        self._lock = threading.Lock()
+
+    def slots(self, digest: str | None) -> Slots:
+        """The slot of an input digest; one of its own for a training that nothing can be equal to."""
+        if digest is None:
+            return Slots(1)
+        with self._lock:
+            return self._slots.setdefault(digest, Slots(1))
+
+
 class Trainings:
     """Runs trainings and remembers their results by the digest of their inputs."""
 
@@ -43,6 +59,7 @@ class Trainings:
         self._peers = peers
         self._launcher = launcher
         self._devices = Devices()
+        self._equals = EqualTrainings()
 
     def run(self, inputs: TrainingInputs, caller: Caller) -> Iterator[TrainEvent]:
         """Events of one training, the result last.
@@ -61,13 +78,15 @@ class Trainings:
         if (reused := self._reusable(inputs, digest)) is not None:
             yield reused
             return
-        with self._devices.slots(inputs.device).ticket() as ticket:
-            if ticket.position:
+        # Of several equal trainings asked for at once one runs; the others wait for its result.
+        with self._equals.slots(digest if inputs.request.reuse else None).ticket() as turn:
+            yield from _queue(turn, caller)
+            with self._devices.ticket(inputs.device, inputs.threads) as ticket:
                 yield from _queue(ticket, caller)
                 if (reused := self._reusable(inputs, digest)) is not None:  # the same was trained meanwhile
                     yield reused
                     return
-            yield from self._run_job(inputs, training_set, digest, caller, began)
+                yield from self._run_job(inputs, training_set, digest, caller, began)
 
     def _training_set(self, inputs: TrainingInputs) -> TrainingSet:
         request = DescribeTrainingSetRequest(digest=inputs.request.training_set)

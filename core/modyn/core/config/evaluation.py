@@ -22,10 +22,10 @@ class EvaluationHandler(Section):
     execution_time: Literal["after_training", "after_pipeline", "manual"] = Field(
         "after_pipeline", description="After each training, at the end, or only on request."
     )
-    models: Literal["matrix", "active", "training"] = Field(
-        "active",
-        description="Every model on every window (matrix), or only those currently active, or currently trained, "
-        "there. Right after a training always matrix.",
+    models: Literal["composite", "active", "training", "matrix"] = Field(
+        "composite",
+        description="The models that were currently active or currently trained at a window (composite), only the "
+        "active, only the trained ones, or every model on every window (matrix). Right after a training always matrix.",
     )
     strategy: Annotated[WindowStrategy, WINDOW_STRATEGIES.field()] = Field(
         description="How windows are laid over time."

@@ -104,7 +104,9 @@ class TrainingSection(Section):
     batch_size: PositiveInt = Field(64, description="Samples per batch.")
     device: Device = Field("cpu", description="cpu, cuda or cuda:N.")
     threads: PositiveInt | None = Field(
-        None, description="CPU threads of a job; a fixed number, because other numbers give other bits."
+        1,
+        description="CPU threads of a job. A fixed number, because other numbers give other bits; raise it for large "
+        "models on a CPU. null: all CPUs of the server.",
     )
     amp: bool = Field(False, description="Automatic mixed precision.")
     grad_scaler_config: dict[str, Any] | None = Field(None, description="Keyword arguments of torch's GradScaler.")
