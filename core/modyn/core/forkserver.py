@@ -41,7 +41,6 @@ def main() -> None:
     except BrokenPipeError:  # the server stopped while we imported
         return
     ForkServer(control).run()
-    os._exit(0)  # children may still be dying; an interpreter that winds down would complain about their signals
 
 
 def die_with_parent() -> None:
@@ -60,7 +59,7 @@ class ForkServer:
         self._wakeup_read.setblocking(False)
         self._wakeup_write.setblocking(False)
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wakeup_write.fileno())
         selector = selectors.DefaultSelector()
@@ -72,8 +71,7 @@ class ForkServer:
                     self._wakeup_read.recv(4096)
                     self._reap()
                 elif not self._serve_request():
-                    self._kill_children()
-                    return
+                    self._end()
 
     def _serve_request(self) -> bool:
         message, fds, _, _ = socket.recv_fds(self._control, MAX_CONTROL_BYTES, 1)
@@ -111,12 +109,14 @@ class ForkServer:
         try:
             self._control.send(json.dumps(message).encode())
         except OSError:
-            self._kill_children()
-            sys.exit(1)
+            self._end()
 
-    def _kill_children(self) -> None:
+    def _end(self) -> NoReturn:
+        """The server is gone. Children are still dying: an interpreter that winds down would complain of their
+        signals, so there is no winding down."""
         for pid in self._children:
             os.kill(pid, signal.SIGKILL)
+        os._exit(0)
 
 
 def run_job(connection: socket.socket, entry: str, stderr_path: str) -> int:
