@@ -42,6 +42,8 @@ class PipelineRun:
         self.events = run.events
         self._triggers: list[TriggerRow] = []
         self._source: ArrivalSource | None = None
+        self._total: int | None = None
+        """How many samples a replay will see."""
         self._cut_short = False
         self._trainings = Trainings(run)
         self._evaluations = Evaluations(run)
@@ -115,13 +117,13 @@ class PipelineRun:
         run_end_key = None if options.live else end_key
         if options.end_key is not None:
             run_end_key = min(end_key, options.end_key)
-        source, total = self._open_source(datasets, end_key, run_end_key)
+        source = self._open_source(datasets, end_key, run_end_key)
         self._evaluations.prepare(datasets, run_end_key)
         self._update(ingest_seconds=datasets.ingest_seconds, end_key=run_end_key)
         if not self._stop.stopped:
             self._update(status=status_of.RUNNING)
         try:
-            self._consume(source, total)
+            self._consume(source)
         except CancelledError:
             if not self._stop.stopped or self._stop.killed:
                 raise
@@ -129,41 +131,38 @@ class PipelineRun:
         self._save_progress()
         self._evaluations.after_pipeline(self._triggers)
 
-    def _open_source(
-        self, datasets: Datasets, end_key: int, run_end_key: int | None
-    ) -> tuple[ArrivalSource, int | None]:
-        """Where arrivals come from, and how many there will be in a replay."""
+    def _open_source(self, datasets: Datasets, end_key: int, run_end_key: int | None) -> ArrivalSource:
+        """Where arrivals come from."""
         dataset, options = self._context.config.data.dataset_id, self._context.options
         storage = self._context.peers.storage
-        total: int | None = None
         source: ArrivalSource
         if run_end_key is None:
             start_key = end_key if options.start_key is None else options.start_key
             self._update(start_key=start_key)
             source = LiveSource(storage, dataset, start_key)
         else:
-            total = datasets.count_replayed(dataset, run_end_key)
+            self._total = datasets.count_replayed(dataset, run_end_key)
             source = ReplaySource(storage, dataset, options, run_end_key)
         self._source = source
         if self._stop.stopped:  # a stop that came before there was a source
             source.stop()
-        return source, total
+        return source
 
-    def _consume(self, source: ArrivalSource, total: int | None) -> None:
+    def _consume(self, source: ArrivalSource) -> None:
         for arrivals in source:
             self._loop.feed(arrivals)
-            progress = self._loop.progress
-            self.events.add(
-                progress=True,
-                data=pb.DataStatus(
-                    samples_seen=progress.samples_seen, samples_total=total, data_clock=progress.data_clock
-                ),
-            )
+            self._report_data()
             if self._loop.exhausted:
                 source.stop()
                 return
 
+    def _report_data(self) -> None:
+        seen = self._loop.progress
+        status = pb.DataStatus(samples_seen=seen.samples_seen, samples_total=self._total, data_clock=seen.data_clock)
+        self.events.add(progress=True, data=status)
+
     def _on_firing(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
+        self._report_data()
         started = time.perf_counter()
         row = self._trainings.run(firing, new_data, row)
         evaluate_seconds = 0.0
