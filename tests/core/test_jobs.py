@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from modyn.core.errors import CancelledError, InvalidInputError, JobFailedError, UnavailableError
-from modyn.core.jobs import STDERR_TAIL_LINES, ForkServerLauncher, Job, JobDescription, Slots
+from modyn.core.jobs import STDERR_TAIL_LINES, ForkServerLauncher, Job, JobDescription
 
 JOBS = "tests.helpers.jobs"
 
@@ -204,53 +204,3 @@ def test_nothing_outlives_a_killed_server(tmp_path: Path) -> None:
         assert all(alive(pid) for pid in pids)
         server.kill()
         wait_until_dead(pids)
-
-
-# -------------------------------------------------------------------------------------------------------- slots
-
-
-def test_slots_are_given_in_order_and_given_back() -> None:
-    slots = Slots(1)
-    first, second, third = slots.ticket(), slots.ticket(), slots.ticket()
-    assert [ticket.position for ticket in (first, second, third)] == [0, 1, 2]
-    with first:
-        assert first.wait(0)
-        assert not second.wait(0.01)
-    with second:
-        assert second.wait(0)
-        assert third.position == 1
-    with third:
-        assert third.wait(0)
-
-
-def test_leaving_the_queue_lets_others_pass() -> None:
-    slots = Slots(1)
-    first, second, third = slots.ticket(), slots.ticket(), slots.ticket()
-    with second:
-        pass  # gave up waiting
-    with first:
-        assert third.position == 1
-    assert third.wait(1)
-
-
-def test_never_more_than_capacity_at_once() -> None:
-    slots, running, most = Slots(3), 0, 0
-    lock = threading.Lock()
-
-    def work() -> None:
-        nonlocal running, most
-        with slots.ticket() as ticket:
-            ticket.wait()
-            with lock:
-                running += 1
-                most = max(most, running)
-            time.sleep(0.005)
-            with lock:
-                running -= 1
-
-    threads = [threading.Thread(target=work) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == 3

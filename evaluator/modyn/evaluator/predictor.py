@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import Int64Array, batch_of, encode_batch
-from modyn.core.errors import CancelledError, JobFailedError
-from modyn.core.jobs import Devices, Job, JobDescription, JobLauncher, Ticket
+from modyn.core.devices import Caller, Devices
+from modyn.core.errors import JobFailedError
+from modyn.core.jobs import JobDescription, JobLauncher
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
@@ -23,26 +24,7 @@ from modyn.evaluator.request import Evaluation
 from modyn.proto.common_pb2 import CodeOrigin
 from modyn.proto.evaluator_pb2 import EvaluateEvent, EvaluateQueued, PredictEvent, PredictJob, PredictResult
 
-QUEUE_POLL_SECONDS = 0.2
-
 ENTRY = "modyn.evaluator.job:run"
-
-
-class Caller:
-    """Whoever waits for an evaluation; may go away at any time.
-
-    Args:
-        is_active: whether somebody still waits.
-        on_gone: registers a callback for when nobody does; answers False if that is the case already.
-    """
-
-    def __init__(self, is_active: Callable[[], bool], on_gone: Callable[[Callable[[], None]], bool]) -> None:
-        self.is_active = is_active
-        self._on_gone = on_gone
-
-    def kill_when_gone(self, job: Job) -> None:
-        if not self._on_gone(job.cancel):
-            job.cancel()
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +60,7 @@ class Predicted:
 
 
 class Predictor:
-    """Starts prediction jobs, one at a time per device."""
+    """Starts prediction jobs when a device has a slot for them."""
 
     def __init__(self, state: StateDirectory, launcher: JobLauncher, peers: Peers) -> None:
         self._state = state
@@ -102,7 +84,8 @@ class Predictor:
         payload = self._message(prediction).SerializeToString()
         description = JobDescription(ENTRY, payload, log, f"evaluation on {evaluation.dataset!r}")
         with self._devices.ticket(evaluation.device, evaluation.threads) as ticket:
-            yield from _queue(ticket, caller)
+            for waiting in ticket.queue(caller, "evaluation"):
+                yield EvaluateEvent(queued=EvaluateQueued(waiting=waiting))
             job = self._launcher.launch(description)
             caller.kill_when_gone(job)
             try:
@@ -137,16 +120,6 @@ class Predictor:
     def _log_path(self, pipeline_id: str) -> Path:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         return self._state.folder("jobs") / pipeline_id / f"evaluate-{stamp}-{next(self._counter)}.log"
-
-
-def _queue(ticket: Ticket, caller: Caller) -> Iterator[EvaluateEvent]:
-    announced = 0
-    while not ticket.wait(QUEUE_POLL_SECONDS if announced else 0):
-        if not caller.is_active():
-            raise CancelledError("the evaluation was cancelled while it waited for a device")
-        if ticket.position not in (0, announced):
-            announced = ticket.position
-            yield EvaluateEvent(queued=EvaluateQueued(waiting=announced))
 
 
 def _received(event: PredictEvent, predicted: Predicted) -> Iterator[EvaluateEvent]:

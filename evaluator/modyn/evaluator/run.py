@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from modyn.core.arrow import Int64Array
+from modyn.core.devices import Caller
 from modyn.core.errors import InternalError, InvalidInputError
 from modyn.evaluator.outcomes import OutcomeFile
 from modyn.evaluator.plan import plan_tasks, runs_of_mask
-from modyn.evaluator.predictor import Caller, Predicted, Prediction, Predictor
+from modyn.evaluator.predictor import Predicted, Prediction, Predictor
 from modyn.evaluator.request import Evaluation
 from modyn.evaluator.reuse import Reuse
 from modyn.evaluator.samples import Samples, class_labels, read_evaluation_samples

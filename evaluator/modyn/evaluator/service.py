@@ -7,10 +7,11 @@ from collections.abc import Iterator
 import grpc
 
 from modyn.core.catalog import Catalog
+from modyn.core.devices import Caller
 from modyn.core.jobs import JobLauncher
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
-from modyn.evaluator.predictor import Caller, Predictor
+from modyn.evaluator.predictor import Predictor
 from modyn.evaluator.request import parse_request
 from modyn.evaluator.run import EvaluationRun
 from modyn.evaluator.store import OutcomeStore

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import grpc
 
 from modyn.core.catalog import Catalog
+from modyn.core.devices import Caller
 from modyn.core.jobs import JobLauncher
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
@@ -14,7 +15,7 @@ from modyn.proto.trainer_server_pb2 import TrainEvent, TrainRequest
 from modyn.proto.trainer_server_pb2_grpc import TrainerServerServicer, add_TrainerServerServicer_to_server
 from modyn.trainer_server.inputs import TrainingInputs
 from modyn.trainer_server.store import TrainingStore
-from modyn.trainer_server.trainings import Caller, Trainings
+from modyn.trainer_server.trainings import Trainings
 
 PRELOAD = ("torch", "torch._dynamo", "grpc", "pyarrow", "modyn.models.preload", "modyn.trainer_server.job")
 """What a fork server imports so that training jobs start fast."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from modyn.core.errors import CancelledError, InternalError, InvalidInputError, NotFoundError
-from modyn.core.jobs import Devices, Job, JobDescription, JobLauncher, Slots, Ticket
+from modyn.core.devices import Caller, Devices, Slots, Ticket
+from modyn.core.errors import InternalError, InvalidInputError, NotFoundError
+from modyn.core.jobs import JobDescription, JobLauncher
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
 from modyn.proto.selector_pb2 import DescribeTrainingSetRequest, TrainingSet
@@ -18,21 +19,6 @@ from modyn.trainer_server.inputs import TrainingInputs
 from modyn.trainer_server.store import FinishedTraining, TrainingStore
 
 JOB_ENTRY = "modyn.trainer_server.job:run"
-
-QUEUE_POLL_SECONDS = 0.5
-"""How often a queued training looks whether its caller is still there."""
-
-
-class Caller:
-    """Whoever waits for a training; told to kill its job when they go away."""
-
-    def __init__(self, is_active: Callable[[], bool], on_gone: Callable[[Callable[[], None]], bool]) -> None:
-        self.is_active = is_active
-        self._on_gone = on_gone
-
-    def kill_when_gone(self, job: Job) -> None:
-        if not self._on_gone(job.cancel):  # gone already
-            job.cancel()
 
 
 class EqualTrainings:
@@ -143,15 +129,7 @@ class Trainings:
 
 
 def _queue(ticket: Ticket, caller: Caller) -> Iterator[TrainEvent]:
-    """Waits for a slot; an event whenever the queue gets shorter."""
-    announced = 0
-    while waiting := ticket.position:
-        if waiting != announced:
-            yield TrainEvent(queued=TrainQueued(waiting=waiting))
-            announced = waiting
-        ticket.wait(QUEUE_POLL_SECONDS)
-        if not caller.is_active():
-            raise CancelledError("the call was cancelled while the training was queued")
+    return (TrainEvent(queued=TrainQueued(waiting=waiting)) for waiting in ticket.queue(caller, "training"))
 
 
 def _finished(inputs: TrainingInputs, digest: str, result: TrainResult) -> FinishedTraining:
