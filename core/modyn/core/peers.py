@@ -34,10 +34,15 @@ class Peers:
 
     Safe to use from many threads. Services of one process find each other this way too, so that a deployment
     splits them without other code.
+
+    Args:
+        addresses: where the services listen.
+        connect_timeout_seconds: how long the first call to an address waits for a server there.
     """
 
-    def __init__(self, addresses: Addresses) -> None:
+    def __init__(self, addresses: Addresses, *, connect_timeout_seconds: float = 10.0) -> None:
         self.addresses = addresses
+        self._connect_timeout_seconds = connect_timeout_seconds
         self._channels: dict[str, Channel] = {}
         self._lock = threading.Lock()
 
@@ -64,7 +69,7 @@ class Peers:
     def _channel(self, address: str) -> Channel:
         with self._lock:
             if address not in self._channels:
-                self._channels[address] = connect(address)
+                self._channels[address] = connect(address, timeout_seconds=self._connect_timeout_seconds)
             return self._channels[address]
 
     def close(self) -> None:

@@ -60,10 +60,10 @@ class SupervisorStub:
                 request_serializer=modyn_dot_proto_dot_supervisor__pb2.StopPipelineRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_supervisor__pb2.Pipeline.FromString,
                 _registered_method=True)
-        self.GetReport = channel.unary_unary(
+        self.GetReport = channel.unary_stream(
                 '/modyn.v1.Supervisor/GetReport',
                 request_serializer=modyn_dot_proto_dot_supervisor__pb2.PipelineRef.SerializeToString,
-                response_deserializer=modyn_dot_proto_dot_supervisor__pb2.Report.FromString,
+                response_deserializer=modyn_dot_proto_dot_supervisor__pb2.ReportChunk.FromString,
                 _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/modyn.v1.Supervisor/GetServerInfo',
@@ -108,7 +108,8 @@ class SupervisorServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetReport(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The serialised Report in pieces: with many models and windows it outgrows a message.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -147,10 +148,10 @@ def add_SupervisorServicer_to_server(servicer, server):
                     request_deserializer=modyn_dot_proto_dot_supervisor__pb2.StopPipelineRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_supervisor__pb2.Pipeline.SerializeToString,
             ),
-            'GetReport': grpc.unary_unary_rpc_method_handler(
+            'GetReport': grpc.unary_stream_rpc_method_handler(
                     servicer.GetReport,
                     request_deserializer=modyn_dot_proto_dot_supervisor__pb2.PipelineRef.FromString,
-                    response_serializer=modyn_dot_proto_dot_supervisor__pb2.Report.SerializeToString,
+                    response_serializer=modyn_dot_proto_dot_supervisor__pb2.ReportChunk.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -314,12 +315,12 @@ class Supervisor:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/modyn.v1.Supervisor/GetReport',
             modyn_dot_proto_dot_supervisor__pb2.PipelineRef.SerializeToString,
-            modyn_dot_proto_dot_supervisor__pb2.Report.FromString,
+            modyn_dot_proto_dot_supervisor__pb2.ReportChunk.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,7 +39,8 @@ class SupervisorStub:
     ListPipelines: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.ListPipelinesRequest, _supervisor_pb2.ListPipelinesResponse]
     StopPipeline: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.StopPipelineRequest, _supervisor_pb2.Pipeline]
     """Asks a pipeline to stop; with `wait`, answers when it has."""
-    GetReport: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.Report]
+    GetReport: _grpc.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]
+    """The serialised Report in pieces: with many models and windows it outgrows a message."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_common_pb2.ServerInfoRequest, _common_pb2.ServerInfo]
 
 @_typing.type_check_only
@@ -52,7 +53,8 @@ class SupervisorAsyncStub(SupervisorStub):
     ListPipelines: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.ListPipelinesRequest, _supervisor_pb2.ListPipelinesResponse]  # type: ignore[assignment]
     StopPipeline: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.StopPipelineRequest, _supervisor_pb2.Pipeline]  # type: ignore[assignment]
     """Asks a pipeline to stop; with `wait`, answers when it has."""
-    GetReport: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.Report]  # type: ignore[assignment]
+    GetReport: _aio.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]  # type: ignore[assignment]
+    """The serialised Report in pieces: with many models and windows it outgrows a message."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_common_pb2.ServerInfoRequest, _common_pb2.ServerInfo]  # type: ignore[assignment]
 
 class SupervisorServicer(metaclass=_abc_1.ABCMeta):
@@ -98,7 +100,8 @@ class SupervisorServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _supervisor_pb2.PipelineRef,
         context: _ServicerContext,
-    ) -> _typing.Union[_supervisor_pb2.Report, _abc.Awaitable[_supervisor_pb2.Report]]: ...
+    ) -> _typing.Union[_abc.Iterator[_supervisor_pb2.ReportChunk], _abc.AsyncIterator[_supervisor_pb2.ReportChunk]]:
+        """The serialised Report in pieces: with many models and windows it outgrows a message."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(

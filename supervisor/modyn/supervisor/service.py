@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import grpc
 
+from modyn.core.arrow import MESSAGE_BYTES, slices
 from modyn.core.catalog import Catalog
 from modyn.core.config.reader import load_pipeline_text, resolved_yaml
 from modyn.core.errors import InvalidInputError, UnavailableError
@@ -141,10 +142,12 @@ class SupervisorService(SupervisorServicer):
                 run.wait(1.0)
         return self._pipeline(pipeline_id)
 
-    def GetReport(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> pb.Report:
+    def GetReport(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> Iterator[pb.ReportChunk]:
         row = self._journal.pipeline(_parse_id(request.id))
-        report = build_report(self._journal, row)
-        return pb.Report(document=to_value(report.model_dump(mode="json")), resolved_yaml=row.resolved_yaml)
+        document = to_value(build_report(self._journal, row).model_dump(mode="json"))
+        data = pb.Report(document=document, resolved_yaml=row.resolved_yaml).SerializeToString()
+        for part in slices(len(data), MESSAGE_BYTES):
+            yield pb.ReportChunk(data=data[part])
 
     def GetServerInfo(self, request: ServerInfoRequest, context: grpc.ServicerContext) -> ServerInfo:
         return ServerInfo(
