@@ -17,7 +17,6 @@ from pyarrow import parquet
 
 from modyn.client.tabular import write_parquet
 
-DROPPED = ("date", "nswprice")
 COLUMNS = ("timestamp", "day", "period", "nswdemand", "vicprice", "vicdemand", "transfer", "label")
 SECONDS_PER_WEEK = 7 * 86_400
 

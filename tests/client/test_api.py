@@ -76,7 +76,6 @@ def test_errors_name_what_is_wrong(client: Client) -> None:
         client.append("d", "", rows(1))
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_data_that_raise_are_reported_and_not_committed(client: Client) -> None:
     def broken() -> Iterator[pa.RecordBatch]:
         yield rows(10).to_batches()[0]

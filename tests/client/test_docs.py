@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import shlex
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jsonschema
 import pytest
+import typer
 
+from modyn.client.cli import app
+from modyn.client.commands.serve import NEEDS, check_peers
 from modyn.core.report import Report, without_volatile
 from tests.client.reports import report
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
+SHOWN = re.compile(r"(\.venv/bin/)?modyn(-client)? ")
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +46,25 @@ def test_every_command_and_option_is_documented(generate: ModuleType) -> None:
         for parameter in command.params:
             assert parameter.help, f"{name}: {parameter.name} has no help"
             assert parameter.opts[0].startswith("-") is False or f"`{parameter.opts[0]}" in section
+
+
+def documented_commands() -> list[list[str]]:
+    """Every command line of a code block in the README and the written pages."""
+    pages = [DOCS.parent / "README.md", DOCS / "quickstart.md", *sorted((DOCS / "howto").glob("*.md"))]
+    blocks = [block for page in pages for block in re.findall(r"```\w*\n(.*?)```", page.read_text(), re.DOTALL)]
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    words = [shlex.split(line.removeprefix(".venv/bin/"), comments=True) for line in lines if SHOWN.match(line)]
+    return [arguments for _, *arguments in words]
+
+
+@pytest.mark.parametrize("arguments", documented_commands(), ids=" ".join)
+def test_documented_commands_are_accepted(arguments: list[str]) -> None:
+    command: Any = typer.main.get_command(app)
+    while arguments and arguments[0] in getattr(command, "commands", {}):
+        command, arguments = command.commands[arguments[0]], arguments[1:]
+    given = command.make_context("modyn", arguments).params
+    if command.name == "serve":
+        check_peers(tuple(given["services"] or NEEDS), {name: given.get(name) for name in NEEDS})
 
 
 def test_every_plugin_has_a_section_and_its_keys_a_meaning(generate: ModuleType) -> None:

@@ -35,6 +35,7 @@ def test_serves_announces_and_frees(state: StateDirectory) -> None:
         with Client(server.address) as client:
             assert (client.pipelines(), client.datasets()) == ([], [])
             assert not client.server_info().allows_user_code
+            assert tuple(client.server_info().services) == READING_SERVICES
     assert state.holder("supervisor") is None
     server.close()  # again is harmless
 

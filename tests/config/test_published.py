@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import pytest
 
-from modyn.core.config.published import Reading, accept_published_keys
+from modyn.core.config.published import Described, Reading, accept_published_keys
 from modyn.core.config.reader import load_pipeline_text
 from modyn.core.config.source import YamlMapping
 from tests.helpers.pipelines import MINIMAL, PUBLISHED
@@ -145,20 +146,20 @@ def test_what_a_later_release_will_have_is_no_error(what: str, where: str) -> No
     assert loaded.planned[0].endswith("is not in this release yet")
 
 
-class _Renamed:
-    renamed_keys: Mapping[str, str] = {"old": "new"}
-    ignored_keys: Mapping[str, str] = {"gone": "nobody needs it"}
+class _Renamed(Described):
+    renamed_keys: ClassVar[Mapping[str, str]] = {"old": "new"}
+    ignored_keys: ClassVar[Mapping[str, str]] = {"gone": "nobody needs it"}
 
 
 def test_renamed_and_ignored_keys() -> None:
     reading = Reading()
     tree = YamlMapping({"old": 1, "gone": 2, "kept": 3})
     tree.location = ("section", 0)
-    assert accept_published_keys(_Renamed(), tree, reading) == {"new": 1, "kept": 3}
+    assert accept_published_keys(_Renamed, tree, reading) == {"new": 1, "kept": 3}
     assert tree == {"old": 1, "gone": 2, "kept": 3}
     assert reading.notices == [
         "section[0].old: this key is now called 'new'",
         "section[0].gone: has no effect: nobody needs it",
     ]
     with pytest.raises(ValueError, match="old name of 'new'"):
-        accept_published_keys(_Renamed(), {"old": 1, "new": 2}, None)
+        accept_published_keys(_Renamed, {"old": 1, "new": 2}, None)

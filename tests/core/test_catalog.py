@@ -66,3 +66,14 @@ def test_a_file_that_is_no_database_is_reported(tmp_path: Path) -> None:
     catalog = Catalog(f"sqlite:///{tmp_path / 'catalog.db'}")
     with pytest.raises(UnavailableError, match="not a database"), catalog.read():
         pass
+
+
+def test_a_read_is_one_consistent_view(any_catalog: Catalog) -> None:
+    table = _counter(any_catalog)
+    with any_catalog.read() as connection:
+        before = connection.execute(sa.select(table.c.n)).scalar_one()
+        with any_catalog.write() as other:
+            other.execute(table.update().values(n=before + 1))
+        assert connection.execute(sa.select(table.c.n)).scalar_one() == before
+    with any_catalog.read() as connection:
+        assert connection.execute(sa.select(table.c.n)).scalar_one() == before + 1

@@ -204,3 +204,21 @@ def test_nothing_outlives_a_killed_server(tmp_path: Path) -> None:
         assert all(alive(pid) for pid in pids)
         server.kill()
         wait_until_dead(pids)
+
+
+def test_the_fork_server_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    started: list[ForkServerLauncher] = []
+
+    def start() -> None:
+        started.append(ForkServerLauncher([JOBS]))
+        started[0].wait_ready()
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join()
+    pid = started[0]._server._process.pid
+    time.sleep(0.3)
+    try:
+        assert alive(pid)
+    finally:
+        started[0].close()

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modyn.core.errors import InvalidInputError
-from modyn.core.keysets import KEYS_PER_MESSAGE, KeyRange, KeySet, ranges_from_proto, ranges_to_proto, runs_of
+from modyn.core.keysets import KEYS_PER_MESSAGE, KeyRange, KeySet, ranges_from_proto, ranges_to_proto, run_bounds
 from modyn.proto import common_pb2
 from tests.helpers.keys import key_sets, ranges
 
@@ -47,15 +47,16 @@ def test_from_array_keeps_every_key_and_its_place(keys: list[int]) -> None:
 @given(keys=st.sets(st.integers(0, 80), max_size=60))
 def test_runs_are_maximal(keys: set[int]) -> None:
     ascending = sorted(keys)
-    runs = runs_of(np.array(ascending, dtype=np.int64))
-    assert runs is not None
+    bounds = run_bounds(np.array(ascending, dtype=np.int64))
+    assert bounds is not None
+    runs = [KeyRange(*run) for run in np.stack(bounds, axis=1).tolist()]
     assert [key for run in runs for key in range(run.start, run.end)] == ascending
     assert all(a.end < b.start for a, b in pairwise(runs))
 
 
 @pytest.mark.parametrize("keys", [[1, 1], [2, 1], [0, 1, 2, 2]])
 def test_keys_that_do_not_ascend_have_no_runs(keys: list[int]) -> None:
-    assert runs_of(np.array(keys, dtype=np.int64)) is None
+    assert run_bounds(np.array(keys, dtype=np.int64)) is None
 
 
 def test_large_sets_travel_in_pieces() -> None:

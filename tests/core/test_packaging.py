@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -49,3 +50,22 @@ def test_every_folder_of_modules_is_a_package() -> None:
         if path.parent.name != "versions" and not (path.parent / "__init__.py").exists()
     ]
     assert missing == []
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS - {"proto"}))
+def test_the_readme_names_every_module(folder: str) -> None:
+    readme = (ROOT / folder / "README.md").read_text()
+    modules = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / folder / "modyn" / folder).iterdir()
+        if path.is_dir() or path.suffix == ".py"
+    }
+    missing = [name for name in modules - {"__init__.py", "_version.py", "__pycache__/"} if f"`{name}`" not in readme]
+    assert missing == []
+
+
+@pytest.mark.parametrize("folder", sorted(FOLDERS - {"proto"}))
+def test_the_readme_names_no_module_that_is_gone(folder: str) -> None:
+    named = re.findall(r"^\| ((?:`[\w/]+\.py`(?:, )?)+)", (ROOT / folder / "README.md").read_text(), re.MULTILINE)
+    files = [name for cell in named for name in re.findall(r"`([\w/]+\.py)`", cell)]
+    assert [name for name in files if not (ROOT / folder / "modyn" / folder / name).exists()] == []

@@ -276,9 +276,9 @@ def test_unix_sockets(tmp_path: Path, behaviour: Behaviour) -> None:
 def test_peers_share_one_channel_per_address(server: RpcServer, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    def counting(address: str) -> Channel:
+    def counting(address: str, *, timeout_seconds: float) -> Channel:
         opened.append(address)
-        return connect(address)
+        return connect(address, timeout_seconds=timeout_seconds)
 
     monkeypatch.setattr("modyn.core.peers.connect", counting)
     peers = Peers(Addresses.all_at(server.address))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -160,3 +161,51 @@ def test_maximum_triggers_ends_a_live_pipeline(client: Client, tmp_path: Path) -
     client.append("ending", "a", drifting_table().slice(0, 200))
     assert client.wait(pipeline_id).status == Pipeline.COMPLETED
     assert len(client.report(pipeline_id).triggers) == 2
+
+
+def test_a_live_pipeline_that_fails_watches_no_longer(client: Client, tmp_path: Path) -> None:
+    data = {**pipeline_tree()["data"], "dataset_id": "failing"}
+    model = {"id": "MLP", "config": {"in_features": 3, "num_classes": 2}}  # there are four
+    trigger = {"id": "DataAmountTrigger", "num_samples": 30}
+    pipeline = project(tmp_path, drifting_table().slice(0, 40), data=data, model=model, trigger=trigger)
+    pipeline_id = client.submit(pipeline, LiveOptions(start_key=0))
+    assert client.wait(pipeline_id).status == Pipeline.FAILED
+    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith("watch-")], "nobody watches")
+
+
+def test_a_replay_by_arrival_of_nothing_is_refused(client: Client, tmp_path: Path) -> None:
+    pipeline = write_pipeline(tmp_path, data={"dataset_id": "little"})
+    client.register_dataset("little")
+    client.append("little", "a", drifting_table().slice(0, 20))
+    for options in (ReplayOptions(order="arrival", start_key=20), ReplayOptions(order="arrival", stop=1)):
+        ended = client.wait(client.submit(pipeline, options))
+        assert ended.status == Pipeline.FAILED
+        assert "no samples in the stretch" in ended.error.message
+        assert ended.error.input_error
+
+
+def test_a_late_sample_does_not_move_the_windows(client: Client, tmp_path: Path) -> None:
+    handler = {
+        "name": "daily",
+        "models": "matrix",
+        "execution_time": "after_training",
+        "strategy": {"type": "SlicingEvalStrategy", "eval_every": "1d"},
+    }
+    pipeline = write_pipeline(
+        tmp_path,
+        data={"dataset_id": "grid"},
+        trigger={"id": "DataAmountTrigger", "num_samples": 100},
+        evaluation={"handlers": [handler]},
+    )
+    client.register_dataset("grid")
+    pipeline_id = start_live(client, pipeline)
+    table = drifting_table()
+    client.append("grid", "a", table.slice(1, 100))
+    wait_for_samples(client, pipeline_id, samples=100, triggers=1)
+    client.append("grid", "late", table.slice(0, 1))  # earlier than all before
+    client.append("grid", "b", table.slice(101, 99))
+    wait_for_samples(client, pipeline_id, samples=200, triggers=2)
+    client.stop(pipeline_id)
+    first = START + 86_400 // 40
+    starts = [window.start for window in client.report(pipeline_id).windows]
+    assert starts == [first + day * 86_400 for day in range(5)]

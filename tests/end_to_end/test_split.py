@@ -64,7 +64,7 @@ INGESTION_PAGE = Path(__file__).parents[2] / "docs" / "howto" / "ingestion_jobs.
 
 def ingestion_job_of_the_docs(address: str) -> str:
     """The program of the how-to page, as a user would copy it, for another server."""
-    programs = re.findall(r"```python\n(.*?)```", INGESTION_PAGE.read_text(), re.DOTALL)
+    programs: list[str] = re.findall(r"```python\n(.*?)```", INGESTION_PAGE.read_text(), re.DOTALL)
     [program] = [text for text in programs if "client.append(" in text and "register_dataset" in text]
     assert "127.0.0.1:50051" in program
     return program.replace("127.0.0.1:50051", address)

@@ -158,6 +158,16 @@ def test_baselines_know_the_labels_before_the_first_window(server: EvaluationSer
     assert answer.value("last_label", 0) == 0.0
 
 
+def test_baselines_know_the_labels_between_windows(server: EvaluationServer) -> None:
+    times = np.arange(40)
+    labels = np.repeat([0, 1, 0], [10, 20, 10])
+    name = server.dataset(labels, times, **{f"x{i}": np.zeros(40, dtype=np.float32) for i in range(4)})
+    both = server.evaluate(name, [(0, 5), (30, 40)], {}, baselines=True)
+    alone = server.evaluate(name, [(30, 40)], {}, baselines=True)
+    for baseline, right in (("last_label", 0.9), ("majority_class", 0.0)):
+        assert both.value(baseline, 1) == alone.value(baseline, 0) == right
+
+
 def test_a_label_transformer_applies_to_models_and_baselines(server: EvaluationServer, tmp_path: Path) -> None:
     name = dataset(server, TIMES, LABELS.astype(np.float64) / 10)
     model = server.model(1)

@@ -8,6 +8,7 @@ import torch
 from modyn.core.config.pipeline import ModelSection
 from modyn.core.errors import InvalidInputError
 from modyn.models.building import build_model
+from tests.helpers.code import CodeRoot
 
 USER_MODELS = """
     import torch
@@ -41,7 +42,7 @@ def build(root: Any, attribute: str, **config: Any) -> torch.nn.Module:
 
 
 @pytest.fixture
-def root(code_root: Any) -> Any:
+def root(code_root: CodeRoot) -> Any:
     code_root.write("user_models.py", USER_MODELS)
     return code_root
 

@@ -11,16 +11,17 @@ from modyn.core.config.pipeline import DataSection, ModelSection
 from modyn.models.codeidentity import CodeIdentity
 from modyn.models.uncaptured import first_uncaptured
 from modyn.models.usercode import code_identity
+from tests.helpers.code import CodeRoot
 
 MLP = ModelSection(id="MLP", config={"in_features": 4, "num_classes": 2})
 
 
 def identity(root: Any, model: ModelSection = MLP, **data: Any) -> CodeIdentity:
-    return code_identity(model, DataSection(dataset_id="d", **data), None, None if root is None else str(root))
+    return code_identity(model, DataSection(dataset_id="d", **data), None if root is None else str(root))
 
 
 @pytest.fixture
-def project(code_root: Any) -> Any:
+def project(code_root: CodeRoot) -> Any:
     code_root.write("parsers.py", "import numpy as np\nfrom lib import tools\n\ndef parse(c):\n    return tools.f(c)\n")
     code_root.write("lib/__init__.py", "")
     code_root.write("lib/tools.py", "from . import deep\nfrom .other import g\n\ndef f(c):\n    return deep.h(g(c))\n")
@@ -88,14 +89,14 @@ def test_versions_of_installed_packages_count(project: Any, monkeypatch: pytest.
     assert identity(project, parser="parsers:parse").digest not in {None, before}
 
 
-def test_a_module_that_hides_one_of_the_standard_library_counts(code_root: Any) -> None:
+def test_a_module_that_hides_one_of_the_standard_library_counts(code_root: CodeRoot) -> None:
     code_root.write("mine.py", "import colorsys\n")
     before = identity(code_root, parser="mine:parse")
     code_root.write("colorsys.py", "x = 1\n")
     assert identity(code_root, parser="mine:parse") != before
 
 
-def test_import_cycles_end(code_root: Any) -> None:
+def test_import_cycles_end(code_root: CodeRoot) -> None:
     code_root.write("a.py", "import b\n")
     code_root.write("b.py", "import a\n")
     assert identity(code_root, parser="a:parse").digest is not None

@@ -11,6 +11,7 @@ import torch
 from modyn.core.config.pipeline import DataSection
 from modyn.core.errors import InvalidInputError, NotAvailableError
 from modyn.models.decoding import Decoder
+from tests.helpers.code import CodeRoot
 
 BYTES = {"data": pa.array([b"ab", b"cd", b"ef"])}
 NUMBERS = {"x": pa.array([1, 2, 3]), "y": pa.array([0.5, 1.5, 2.5])}
@@ -44,7 +45,7 @@ def test_built_in_parser_and_its_columns() -> None:
     assert decoder().columns == ()
 
 
-def test_user_parser_sees_arrow_columns(code_root: Any) -> None:
+def test_user_parser_sees_arrow_columns(code_root: CodeRoot) -> None:
     code_root.write(
         "mine.py",
         """
@@ -142,7 +143,7 @@ def test_labels_that_are_no_numbers(labels: pa.Array) -> None:
         decoder().labels(labels)
 
 
-def test_transformations_by_reference(code_root: Any) -> None:
+def test_transformations_by_reference(code_root: CodeRoot) -> None:
     code_root.write("mine.py", "def double(sample):\n    return sample * 2\n")
     inputs = decoder(code_root, transformations=["mine:double", "mine:double"]).inputs(NUMBERS)
     assert isinstance(inputs, torch.Tensor)

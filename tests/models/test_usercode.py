@@ -4,15 +4,15 @@ from typing import Any
 
 import pytest
 
-from modyn.core.config.pipeline import DataSection, ModelSection
+from modyn.core.config.pipeline import DataSection
 from modyn.core.errors import InvalidInputError, NotAllowedError
 from modyn.models.usercode import check_allowed, compile_function, load_attribute, load_function
+from tests.helpers.code import CodeRoot
 
-MLP = ModelSection(id="MLP", config={"in_features": 4, "num_classes": 2})
 INLINE = "def bytes_parser_function(data):\n    return data\n"
 
 
-def test_loads_from_the_root_and_from_installed_packages(code_root: Any) -> None:
+def test_loads_from_the_root_and_from_installed_packages(code_root: CodeRoot) -> None:
     code_root.write("lib/__init__.py", "")
     code_root.write("lib/parts.py", "class Box:\n    size = 3\n")
     assert load_attribute("lib.parts:Box.size", str(code_root)) == 3
@@ -27,13 +27,13 @@ def test_loads_from_the_root_and_from_installed_packages(code_root: Any) -> None
         ("def broken(:\n", "SyntaxError"),
     ],
 )
-def test_a_module_that_cannot_be_imported(code_root: Any, source: str, message: str) -> None:
+def test_a_module_that_cannot_be_imported(code_root: CodeRoot, source: str, message: str) -> None:
     code_root.write("mine.py", source)
     with pytest.raises(InvalidInputError, match=message):
         load_attribute("mine:parse", str(code_root))
 
 
-def test_missing_modules_name_where_was_looked(code_root: Any) -> None:
+def test_missing_modules_name_where_was_looked(code_root: CodeRoot) -> None:
     with pytest.raises(InvalidInputError, match="no module named 'absent_module' in the folder"):
         load_attribute("absent_module:f", str(code_root))
     with pytest.raises(InvalidInputError, match="in installed packages"):
@@ -46,7 +46,7 @@ def test_the_standard_library_is_no_source_of_models(reference: str) -> None:
         load_attribute(reference, None)
 
 
-def test_a_name_that_hides_an_installed_module_is_refused(code_root: Any) -> None:
+def test_a_name_that_hides_an_installed_module_is_refused(code_root: CodeRoot) -> None:
     code_root.write("numpy.py", "def f(): ...\n")
     with pytest.raises(InvalidInputError, match="rename yours"):
         load_attribute("numpy:f", str(code_root))
@@ -62,7 +62,7 @@ def test_inline_source() -> None:
         compile_function("1 / 0\n", "f", "data.f")
 
 
-def test_function_from_reference_or_source(code_root: Any) -> None:
+def test_function_from_reference_or_source(code_root: CodeRoot) -> None:
     code_root.write("mine.py", "def parse(data):\n    return len(data)\n")
     assert load_function("mine:parse", "data.bytes_parser_function", str(code_root))(b"abc") == 3
     assert load_function(INLINE, "data.bytes_parser_function", None)(b"abc") == b"abc"
@@ -84,10 +84,10 @@ def test_function_from_reference_or_source(code_root: Any) -> None:
 def test_servers_refuse_inline_code_unless_allowed(data: dict[str, Any], root: str | None, key: str) -> None:
     section = DataSection(dataset_id="d", **data)
     with pytest.raises(NotAllowedError, match=key):
-        check_allowed(MLP, section, root, allow_user_code=False)
-    check_allowed(MLP, section, root, allow_user_code=True)
+        check_allowed(section, root, allow_user_code=False)
+    check_allowed(section, root, allow_user_code=True)
 
 
 def test_installed_references_are_always_allowed() -> None:
     section = DataSection(dataset_id="d", parser="pkg:parse", label_transformer_function="pkg:labels")
-    check_allowed(ModelSection(id="pkg:Model"), section, None, allow_user_code=False)
+    check_allowed(section, None, allow_user_code=False)

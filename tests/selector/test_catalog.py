@@ -1,15 +1,17 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import threading
+import time
+from dataclasses import asdict, replace
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from modyn.core.catalog import Catalog
+from modyn.core.catalog import Catalog, insert_missing
 from modyn.selector.catalog import SelectorCatalog, TrainingSetRow, TriggerRow
-from modyn.selector.tables import metadata
+from modyn.selector.tables import metadata, training_sets
 
 SET = TrainingSetRow(digest="d0", dataset="numbers", num_samples=2**40, has_weights=False, created_at=1.5)
 TRIGGER = TriggerRow(
@@ -87,3 +89,20 @@ def test_a_trigger_is_recorded_once_and_with_its_set_or_not_at_all(rows: Selecto
     with pytest.raises(sa.exc.IntegrityError):
         rows.record(replace(TRIGGER, training_set="d1"), other)
     assert rows.training_set("d1") is None
+
+
+def test_two_pipelines_may_select_the_same_set_at_once(any_catalog: Catalog, rows: SelectorCatalog) -> None:
+    started = threading.Event()
+
+    def other() -> None:
+        started.set()
+        rows.record(replace(TRIGGER, pipeline_id="other"), SET)
+
+    with any_catalog.write() as connection:  # a transaction that has inserted the set and not ended
+        insert_missing(connection, training_sets, [asdict(SET)])
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert started.wait(5)
+        time.sleep(0.2)
+    thread.join()
+    assert rows.trigger("other", 0) is not None

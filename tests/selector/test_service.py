@@ -12,7 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from modyn.core.arrow import MESSAGE_BYTES, concat_messages
-from modyn.core.errors import ConflictError, CorruptDataError, InvalidInputError, ModynError, NotFoundError
+from modyn.core.errors import (
+    CancelledError,
+    ConflictError,
+    CorruptDataError,
+    InvalidInputError,
+    ModynError,
+    NotFoundError,
+)
 from modyn.core.files import TEMPORARY_PREFIX
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.rpc import arrow_stream
@@ -25,6 +32,7 @@ from modyn.proto.selector_pb2 import (
     TrainingSetHeader,
 )
 from modyn.proto.storage_pb2 import IngestRequest, RegisterDatasetRequest
+from modyn.trainer_server.batches import read_training_set
 from tests.helpers.services import StorageAndSelector, append_numbers
 
 NEW_DATA = {"name": "NewDataStrategy"}
@@ -338,3 +346,29 @@ def test_samples_of_a_changed_file_are_replaced_from_then_on(services: StorageAn
     # What a replay of the first stretch sees is what was known then.
     again = create(services, 0, span(0, 3), EVERYTHING, dataset="files", pipeline="replay")
     assert (again.digest, again.content_digest) == (before.digest, before.content_digest)
+
+
+def test_nothing_is_selected_for_a_caller_that_went_away(services: StorageAndSelector) -> None:
+    append_numbers(services.peers, "numbers", [0, 1] * 50)
+    header = TrainingSetHeader(pipeline_id="p", trigger_index=0, dataset="numbers", selection=to_value(NEW_DATA))
+    messages = [CreateTrainingSetRequest(header=header), CreateTrainingSetRequest(new_data=span(0, 10).to_proto())]
+
+    class Gone:
+        def is_active(self) -> bool:
+            return False
+
+    with pytest.raises(CancelledError):
+        services._services[1].CreateTrainingSet(iter(messages), Gone())  # type: ignore[arg-type]
+    assert create(services, 0, span(0, 60)).num_samples == 60
+
+
+def test_very_many_ranges_are_not_in_the_answer_but_in_the_stream(
+    services: StorageAndSelector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append_numbers(services.peers, "numbers", [0, 1] * 50)
+    monkeypatch.setattr("modyn.selector.service.MAX_RANGES_IN_REPLY", 1)
+    keys = [*range(40), *range(50, 90)]
+    made = create(services, 0, keys)
+    assert not made.HasField("ranges")
+    assert read(services, made.digest)[0] == keys
+    assert read_training_set(made, services.peers).keys.to_array().tolist() == keys

@@ -14,12 +14,14 @@ import pyarrow as pa
 import pytest
 
 from modyn.core.arrow import encode_batch
-from modyn.core.errors import ConflictError, InvalidInputError, NotFoundError, UnavailableError
+from modyn.core.errors import CancelledError, ConflictError, InvalidInputError, NotFoundError, UnavailableError
 from modyn.core.keysets import KeyRange, KeySet
+from modyn.core.plugins.formats import FileSamples
 from modyn.core.rpc import as_arrow_messages
 from modyn.core.state import StateDirectory
 from modyn.storage import staging
-from modyn.storage.reader import Column, append, read_columns, read_samples
+from modyn.storage.reader import BATCH_ID_METADATA, DATASET_METADATA, Column, append, read_columns, read_samples
+from modyn.storage.staging import Staging
 from tests.storage.support import NAME, StorageServer, columns_of, interval
 
 
@@ -245,3 +247,31 @@ def test_a_full_disk_leaves_nothing_and_is_said(storage: StorageServer, monkeypa
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert len(list((storage.state.path / "datasets").glob("*/segments/*"))) == 1
     assert storage.append("two", {"x": data}) == (KeyRange(10, 10 + len(data)), False)
+
+
+def test_times_beyond_64_bits_are_the_callers_fault(storage: StorageServer) -> None:
+    storage.register()
+    with pytest.raises(InvalidInputError, match="timestamp"):
+        storage.append("a", {"x": [1], "timestamp": pa.array([2**63], pa.uint64())})
+
+
+def test_messages_cut_short_are_the_callers_fault(storage: StorageServer) -> None:
+    storage.register()
+    metadata = {DATASET_METADATA: NAME.encode(), BATCH_ID_METADATA: b"cut"}
+    message = encode_batch(pa.record_batch({"x": list(range(1000))}).replace_schema_metadata(metadata))
+    for size in (1, 100, 4000, len(message) - 200):
+        with pytest.raises(InvalidInputError):
+            storage.stub.Append(as_arrow_messages(iter([message[:size]])))
+    assert storage.describe().num_samples == 0
+
+
+def test_nothing_is_committed_once_the_service_stops(storage: StorageServer) -> None:
+    """The next process may have removed what was not committed when it started."""
+    storage.register()
+    dataset = storage.service._datasets.get(NAME)
+    staging = Staging(dataset.folder, dataset.snapshot.schema)
+    staging.add(FileSamples(pa.record_batch({"x": [1]}), None, None), None)
+    dataset.close()
+    with pytest.raises(CancelledError, match="stops"):
+        dataset.append("late", staging)
+    assert list(dataset.segments_folder.iterdir()) == []

@@ -318,3 +318,22 @@ def test_elec2_is_ingested_as_it_is(storage: StorageServer, folder: Path, shared
     expected = table.take(pa.array(keys))
     for name in names[:-1]:
         assert batch.columns[name].to_pylist() == expected[name].to_pylist()
+
+
+def test_a_changed_file_that_is_bad_stays_aside_over_a_restart(storage: StorageServer, folder: Path) -> None:
+    path = folder / "a.csv"
+    path.write_text("x,y\n1,2\n")
+    settle(path)
+    storage.register({"format": "csv", "path": str(folder)})
+    storage.ingest()
+    path.write_text("x,z\n1,2\n")
+    settle(path, LONG_AGO + 500)
+    assert storage.ingest().quarantined == 1
+    storage.restart()
+    assert storage.ingest().quarantined == 0  # nothing new
+    assert [bad.path for bad in storage.describe().quarantined] == ["a.csv"]
+    path.write_text("x,y\n1,2\n")
+    settle(path)  # the version that was ingested
+    storage.restart()
+    storage.ingest()
+    assert not storage.describe().quarantined

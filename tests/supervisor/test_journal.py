@@ -92,3 +92,12 @@ def test_migrations_give_the_tables_that_the_code_declares(any_catalog: Catalog)
     with any_catalog.read() as connection:
         context = MigrationContext.configure(connection, opts={"version_table": "alembic_version_supervisor"})
         assert compare_metadata(context, METADATA) == []
+
+
+def test_errors_may_hold_what_no_database_stores(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row = new_pipeline(journal)
+    journal.update_pipeline(row.id, error="output: \0 \udcff")
+    journal.add_failure(row.id, "a\0b")
+    assert journal.pipeline(row.id).error == "output: \\0 \\udcff"
+    assert journal.failures(row.id) == ["a\\0b"]

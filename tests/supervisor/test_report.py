@@ -121,3 +121,30 @@ def test_a_report_reads_back_and_its_volatile_part_can_be_left_out(catalog: Cata
     assert kept["pipeline"]["name"] == "p"
     assert "train_seconds" not in kept["cost"]
     assert all("reused" not in trigger and trigger["seconds"] == {} for trigger in kept["triggers"])
+
+
+class BusyJournal(Journal):
+    """A journal to which a running pipeline adds a score whenever somebody reads."""
+
+    def windows(self, pipeline_id: int) -> list[WindowRow]:
+        rows = super().windows(pipeline_id)
+        self._add(pipeline_id)
+        return rows
+
+    def scores(self, pipeline_id: int) -> list[ScoreRow]:
+        rows = super().scores(pipeline_id)
+        self._add(pipeline_id)
+        return rows
+
+    def _add(self, pipeline_id: int) -> None:
+        start = 10 * len(super().windows(pipeline_id))
+        window = Window(start, start + 10, start)
+        score = ScoreRow("h", "d", window, j.trigger_subject(0), "Accuracy", 0.5)
+        self.add_scores(pipeline_id, [WindowRow("h", "d", window, 4, 0)], [score])
+
+
+def test_a_report_can_be_made_while_the_pipeline_runs(catalog: Catalog) -> None:
+    journal = BusyJournal(catalog)
+    row = journal.create_pipeline(PipelineRow(0, "p", "d", j.RUNNING, False, YAML, "event", time.time(), []))
+    for _ in range(3):
+        assert build_report(journal, row).pipeline.status == "running"

@@ -13,7 +13,6 @@ from modyn.core.errors import InvalidInputError, NotAllowedError, NotFoundError
 from modyn.core.peers import Addresses, Peers
 from modyn.core.plugins.evaluation import Window
 from modyn.core.rpc import RpcServer
-from modyn.core.state import StateDirectory
 from modyn.proto import supervisor_pb2 as pb
 from modyn.proto.supervisor_pb2_grpc import SupervisorStub
 from modyn.supervisor import journal as j
@@ -31,9 +30,9 @@ evaluation:
 
 
 @pytest.fixture
-def address(state: StateDirectory, catalog: Catalog) -> Iterator[str]:
+def address(catalog: Catalog) -> Iterator[str]:
     peers = Peers(Addresses.all_at("127.0.0.1:1"))
-    service = SupervisorService(state, catalog, peers, allow_user_code=False)
+    service = SupervisorService(catalog, peers, allow_user_code=False)
     server = RpcServer("127.0.0.1:0", [service.add_to])
     server.start()
     yield server.address
@@ -110,11 +109,9 @@ def test_a_submission_that_cannot_run_leaves_no_pipeline(
     assert list(stub.ListPipelines(pb.ListPipelinesRequest()).pipelines) == []
 
 
-def test_a_pipeline_whose_services_cannot_be_reached_fails_with_their_address(
-    state: StateDirectory, catalog: Catalog
-) -> None:
+def test_a_pipeline_whose_services_cannot_be_reached_fails_with_their_address(catalog: Catalog) -> None:
     nobody = Peers(Addresses.all_at("127.0.0.1:1"), connect_timeout_seconds=0.2)
-    service = SupervisorService(state, catalog, nobody, allow_user_code=False)
+    service = SupervisorService(catalog, nobody, allow_user_code=False)
     server = RpcServer("127.0.0.1:0", [service.add_to])
     server.start()
     peers = Peers(Addresses.all_at(server.address))

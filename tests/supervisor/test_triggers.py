@@ -150,3 +150,11 @@ def test_time_searches_long_quiet_stretches() -> None:
     assert firing is not None
     assert firing.position == 77_777
     assert state.next_boundary == 20
+
+
+def test_times_beyond_all_calendars_are_shown_as_numbers() -> None:
+    trigger = TimeTrigger(every="1d")
+    milliseconds = np.array([1_600_000_000_000, 1_700_000_000_000])
+    _, firing = trigger.next_firing(trigger.initial_state(), Arrivals(np.arange(2), milliseconds))
+    assert firing is not None
+    assert firing.reason.endswith("at 1600000086400")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from modyn.core.jobs import ForkServerLauncher
 from modyn.trainer_server.service import PRELOAD
+from tests.helpers.code import CodeRoot
 from tests.helpers.training import TrainingServer
 
 
@@ -30,19 +30,6 @@ def server(launcher: ForkServerLauncher) -> Iterator[TrainingServer]:
     yield running
     running.close()
     shutil.rmtree(folder)
-
-
-class CodeRoot:
-    """A pipeline's own folder."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-    def write(self, name: str, source: str) -> None:
-        (self.path / name).write_text(textwrap.dedent(source))
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from modyn.core.jobs import ForkServerLauncher
 from modyn.core.rpc import cancel
 from modyn.proto.trainer_server_pb2 import TrainRequest
 from modyn.trainer_server.service import PRELOAD
+from tests.helpers.code import CodeRoot
 from tests.helpers.training import TrainingServer
 
 N = 50
@@ -107,7 +108,7 @@ def test_label_outside_the_classes(server: TrainingServer) -> None:
 
 
 def test_user_parser_that_raises_names_itself_and_the_batch(
-    server: TrainingServer, dataset: str, code_root: Any
+    server: TrainingServer, dataset: str, code_root: CodeRoot
 ) -> None:
     code_root.write("bad_parser.py", "def parse(columns):\n    raise ValueError('no colour')\n")
     training_set = server.sets.put(dataset, np.arange(30, 40))
@@ -158,7 +159,9 @@ def test_stored_weights_of_another_architecture(server: TrainingServer, dataset:
     fails(server, InvalidInputError, message, dataset, training_set, initial_model=digest)
 
 
-def test_a_broken_job_shows_its_output(server: TrainingServer, dataset: str, training_set: str, code_root: Any) -> None:
+def test_a_broken_job_shows_its_output(
+    server: TrainingServer, dataset: str, training_set: str, code_root: CodeRoot
+) -> None:
     code_root.write(
         "noisy.py", "import os\ndef parse(columns):\n    print('last words', flush=True)\n    os._exit(3)\n"
     )
@@ -169,7 +172,7 @@ def test_a_broken_job_shows_its_output(server: TrainingServer, dataset: str, tra
 
 
 def test_a_device_out_of_memory_names_the_batch_size(
-    server: TrainingServer, dataset: str, training_set: str, code_root: Any
+    server: TrainingServer, dataset: str, training_set: str, code_root: CodeRoot
 ) -> None:
     code_root.write(
         "hungry.py",

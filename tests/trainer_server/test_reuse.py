@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainResult
+from tests.helpers.code import CodeRoot
 from tests.helpers.training import TrainingServer
 
 N = 60
@@ -88,7 +90,7 @@ def test_changed_weights_data_or_start_are_trained(server: TrainingServer, datas
     assert trial(initial_model=model).reused
 
 
-def test_user_code_counts_with_what_it_imports(server: TrainingServer, dataset: str, code_root: Any) -> None:
+def test_user_code_counts_with_what_it_imports(server: TrainingServer, dataset: str, code_root: CodeRoot) -> None:
     code_root.write("mine.py", "import tools\n\ndef parse(columns):\n    return tools.stack(columns)\n")
     code_root.write("tools.py", "import numpy as np\n\ndef stack(c):\n    return np.stack([c['a'], c['b']], axis=1)\n")
     trial = Trials(server, dataset, data={"parser": "mine:parse"}, root=code_root)
@@ -103,7 +105,7 @@ def test_user_code_counts_with_what_it_imports(server: TrainingServer, dataset: 
 
 
 def test_code_that_reads_files_turns_reuse_off_with_a_notice(
-    server: TrainingServer, dataset: str, code_root: Any
+    server: TrainingServer, dataset: str, code_root: CodeRoot
 ) -> None:
     (code_root.path / "scale.txt").write_text("2")
     code_root.write(
@@ -152,3 +154,24 @@ def test_the_same_training_asked_for_twice_at_once_runs_once(server: TrainingSer
     for thread in threads:
         thread.join()
     assert sorted(events[-1].result.reused for events in results) == [False, True]
+
+
+def test_code_that_changed_while_a_training_ran_is_not_taken_for_what_ran(
+    server: TrainingServer, dataset: str, tmp_path: Path
+) -> None:
+    source = tmp_path / "changing.py"
+    text = "import torch\n\ndef parse(columns):\n    return torch.ones(len(columns['a']), 2) * 1.0\n"
+    source.write_text(text)
+    trial = Trials(server, dataset, data={"parser": "changing:parse"}, root=tmp_path)
+    request = trial.server.request(
+        dataset, trial.training_set, model=MLP, reuse=True, data={"parser": "changing:parse"}, root=tmp_path
+    )
+    events = []
+    for event in server.peers.trainer_server.Train(request):
+        if event.WhichOneof("kind") == "started":
+            source.write_text(text.replace("1.0", "2.0"))
+        events.append(event)
+    assert events[-1].result.input_digest == ""
+    assert any("code changed" in event.notice for event in events)
+    source.write_text(text)
+    assert not trial().reused

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
-from dataclasses import replace
+import threading
+import time
+from dataclasses import asdict, replace
 
 import sqlalchemy as sa
 
-from modyn.core.catalog import Catalog
+from modyn.core.catalog import Catalog, replace_rows
 from modyn.trainer_server.store import FinishedTraining, TrainingStore
-from modyn.trainer_server.tables import metadata
+from modyn.trainer_server.tables import metadata, trainings
 
 TRAINING = FinishedTraining(
     input_digest="in",
@@ -53,3 +55,22 @@ def test_migrations_make_the_tables_the_code_uses(any_catalog: Catalog) -> None:
             for column in table.columns:
                 assert found[column.name]["nullable"] == column.nullable
                 assert isinstance(found[column.name]["type"], type(column.type.as_generic()) | sa.Double | sa.JSON)
+
+
+def test_two_equal_trainings_may_end_at_once(any_catalog: Catalog) -> None:
+    store = TrainingStore(any_catalog)
+    started = threading.Event()
+
+    def other() -> None:
+        started.set()
+        store.record(replace(TRAINING, model="other"))
+
+    row = {**asdict(TRAINING), "epoch_losses": [], "created_at": 1.0}
+    with any_catalog.write() as connection:  # a transaction that has inserted the training and not ended
+        replace_rows(connection, trainings, [row])
+        thread = threading.Thread(target=other)
+        thread.start()
+        assert started.wait(5)
+        time.sleep(0.2)
+    thread.join()
+    assert store.find("in") == replace(TRAINING, model="other")

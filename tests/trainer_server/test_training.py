@@ -16,6 +16,7 @@ from modyn.core.randomness import Purpose, derived_seed, generator
 from modyn.models.weights import dump, load
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainRequest
 from modyn.storage.reader import fetch_model, store_model
+from tests.helpers.code import CodeRoot
 from tests.helpers.training import TrainingServer
 
 RNG = np.random.default_rng(7)
@@ -308,7 +309,7 @@ def test_images_through_a_convolutional_network(server: TrainingServer) -> None:
     assert server.train(request).final_loss < 0.05
 
 
-def test_user_model_and_parser_with_named_inputs(server: TrainingServer, dataset: str, code_root: Any) -> None:
+def test_user_model_and_parser_with_named_inputs(server: TrainingServer, dataset: str, code_root: CodeRoot) -> None:
     code_root.write(
         "mine.py",
         """

@@ -1,28 +1,33 @@
-"""The Python client: everything the command line does, for programs and notebooks."""
+"""The Python client: everything the command line does, for programs and notebooks.
+
+Longer than most modules because one object is the whole interface, and its docstrings are the reference.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
-from modyn.client.appending import AppendMessages, Tabular
 from modyn.client.server import EmbeddedServer
-from modyn.core.errors import InvalidInputError, ModynError
+from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.peers import Addresses, Peers
 from modyn.core.report import Report
-from modyn.core.rpc import as_arrow_messages, cancel
+from modyn.core.rpc import cancel
 from modyn.core.state import SERVICES, StateDirectory
 from modyn.core.values import from_value, to_value
 from modyn.proto import common_pb2, storage_pb2, supervisor_pb2
 from modyn.proto.storage_pb2 import Dataset, DatasetDescription
 from modyn.proto.supervisor_pb2 import Pipeline, PipelineEvent
+from modyn.storage.reader import Appended, append, read_columns
+
+Tabular: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]"
 
 ENDED = (Pipeline.COMPLETED, Pipeline.STOPPED, Pipeline.FAILED, Pipeline.INTERRUPTED)
 """Statuses that a pipeline does not leave."""
@@ -168,7 +173,7 @@ class Client:
         value = None if source is None else to_value(source)
         return self._peers.storage.RegisterDataset(storage_pb2.RegisterDatasetRequest(name=name, source=value))
 
-    def append(self, dataset: str, batch_id: str, data: Tabular) -> storage_pb2.AppendResponse:
+    def append(self, dataset: str, batch_id: str, data: Tabular) -> Appended:
         """Appends samples exactly once: all of them are durable and visible when this returns, or none.
 
         Args:
@@ -178,15 +183,12 @@ class Client:
                 payload under names of its own. Batches of an iterable share one schema.
 
         Returns:
-            The keys the samples were given, in row order.
+            The keys the samples were given, in row order, and whether the batch had been appended before.
+
+        Raises:
+            Exception: what an iterable raises, as it is; nothing was written.
         """
-        messages = AppendMessages(dataset, batch_id, data)
-        try:
-            return self._peers.storage.Append(as_arrow_messages(messages))
-        except ModynError:
-            if messages.failure is not None:  # the caller's own iterable raised; nothing was written
-                raise messages.failure from None
-            raise
+        return append(self._peers.storage, dataset, batch_id, _batches(data))
 
     def read_columns(
         self,
@@ -207,8 +209,6 @@ class Client:
             start, stop: event-time interval [start, stop), Unix seconds; instead of ``keys``.
             order: by key (arrival) or by (timestamp, key).
         """
-        from modyn.storage.reader import read_columns
-
         request = storage_pb2.ReadColumnsRequest
         if keys is not None and (start is not None or stop is not None):
             raise InvalidInputError("read_columns: give keys, or start and stop, not both")
@@ -298,12 +298,21 @@ class Client:
 
     def report_and_yaml(self, pipeline_id: str) -> tuple[Report, str]:
         """The report and the pipeline's YAML with every default filled in."""
-        answer = self._peers.supervisor.GetReport(supervisor_pb2.PipelineRef(id=pipeline_id))
+        chunks = self._peers.supervisor.GetReport(supervisor_pb2.PipelineRef(id=pipeline_id))
+        answer = supervisor_pb2.Report.FromString(b"".join(chunk.data for chunk in chunks))
         return Report.model_validate(from_value(answer.document)), answer.resolved_yaml
 
     def server_info(self) -> common_pb2.ServerInfo:
         """Version and services of the server."""
         return self._peers.supervisor.GetServerInfo(common_pb2.ServerInfoRequest())
+
+
+def _batches(data: Tabular) -> Iterable[pa.RecordBatch]:
+    if isinstance(data, pa.RecordBatch):
+        return [data]
+    if isinstance(data, pa.Table):  # an empty one may have no batches, and its columns are checked all the same
+        return data.to_batches() or [pa.RecordBatch.from_pylist([], schema=data.schema)]
+    return data
 
 
 def _read_pipeline(pipeline: Path | str) -> tuple[str, str, Path]:

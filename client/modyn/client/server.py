@@ -153,7 +153,9 @@ class Server:
             case "selector":
                 service = module.SelectorService(self.state, catalog, peers)
             case "supervisor":
-                service = module.SupervisorService(self.state, catalog, peers, allow_user_code=self._allow_user_code)
+                service = module.SupervisorService(
+                    catalog, peers, allow_user_code=self._allow_user_code, services=self.services
+                )
             case _:
                 cls = module.TrainerService if name == "trainer_server" else module.EvaluatorService
                 service = cls(self.state, catalog, peers, launcher=launcher, allow_user_code=self._allow_user_code)

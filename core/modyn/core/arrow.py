@@ -34,7 +34,7 @@ def decode_batch(message: bytes) -> pa.RecordBatch:
     try:
         with pa.ipc.open_stream(pa.py_buffer(message)) as reader:
             return reader.read_next_batch()
-    except (pa.ArrowInvalid, StopIteration) as error:
+    except (pa.ArrowException, OSError, StopIteration) as error:  # cut short: an OSError
         raise CorruptDataError(f"a bulk message is no Arrow IPC record batch: {error}") from error
 
 

@@ -7,19 +7,25 @@ another's tables. Whatever has one entry per sample is not here but in columns o
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import (
     ArgumentError,
     DatabaseError,
     DataError,
     IntegrityError,
+    InterfaceError,
     NoSuchModuleError,
     ProgrammingError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeoutError,
 )
 
 from modyn.core.errors import InvalidInputError, UnavailableError
@@ -73,12 +79,14 @@ class Catalog:
         try:
             with self._engine.connect() as raw:
                 connection = raw.execution_options(modyn_write=write)
+                if not write and not self.is_sqlite:  # by default every statement sees the newest data
+                    connection = connection.execution_options(isolation_level="REPEATABLE READ")
                 with connection.begin():
                     yield connection
         except (IntegrityError, ProgrammingError, DataError):
             raise  # defects of a query, not of the database
-        except DatabaseError as error:
-            reason = str(error.orig).strip().splitlines()
+        except (DatabaseError, InterfaceError, PoolTimeoutError) as error:
+            reason = str(getattr(error, "orig", error)).strip().splitlines()
             raise UnavailableError(
                 f"the catalog at {self} cannot be used: {reason[0] if reason else error}; "
                 "check that the database runs and the URL, user and free disk space are right"
@@ -126,6 +134,27 @@ class Catalog:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def replace_rows(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Inserts rows; those with a known primary key take the place of the old ones, also if two transactions do it at
+    once."""
+    if not rows:
+        return
+    insert = _insert_into(connection, table)
+    keys = [column.name for column in table.primary_key]
+    changes = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
+    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)
+
+
+def insert_missing(connection: sa.Connection, table: sa.Table, rows: Sequence[dict[str, Any]]) -> None:
+    """Inserts rows but for those whose primary key is known, also if two transactions do it at once."""
+    if rows:
+        connection.execute(_insert_into(connection, table).on_conflict_do_nothing(), rows)
+
+
+def _insert_into(connection: sa.Connection, table: sa.Table) -> postgresql.Insert | sqlite.Insert:
+    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
 
 
 def _normalised(url: str) -> sa.URL:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,16 @@ class Digest:
 
 
 def digest_bytes(data: bytes | memoryview) -> str:
+    """Of bytes in memory."""
     return Digest().update(data).hexdigest()
 
 
-def digest_chunks(chunks: Iterable[bytes | memoryview]) -> str:
-    digest = Digest()
-    for chunk in chunks:
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
 def digest_file(path: Path) -> str:
+    """Of a file's bytes, read piece by piece.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     digest = Digest()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -22,6 +22,7 @@ def fsync_directory(path: Path) -> None:
 
 
 def fsync_file(path: Path) -> None:
+    """Makes a file's content durable; its name is only with :func:`fsync_directory`."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -41,11 +42,6 @@ def atomic_path(target: Path) -> Iterator[Path]:
         fsync_directory(target.parent)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def write_atomically(target: Path, data: bytes) -> None:
-    with atomic_path(target) as temporary:
-        temporary.write_bytes(data)
 
 
 def remove_leftovers(directory: Path) -> None:

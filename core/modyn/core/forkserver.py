@@ -28,7 +28,6 @@ MAX_CONTROL_BYTES = 64 << 10
 
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
-    die_with_parent()
     # Threads of a job that wait for each other must not spin: the server that feeds it needs the cores too (ten
     # times faster small steps when they are busy). Read when the OpenMP library is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -44,7 +43,8 @@ def main() -> None:
 
 
 def die_with_parent() -> None:
-    """Linux: this process is killed when its parent dies. Elsewhere the closed control socket has to do."""
+    """Linux: this process is killed when the thread that forked it dies; the fork server has only one. (The fork
+    server itself watches its control socket instead: the thread that started it may well end before the server.)"""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -92,6 +92,9 @@ class ForkServer:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             die_with_parent()
+            sys.dont_write_bytecode = (
+                True  # of user code: it goes by whole seconds, and so may be older than the source
+            )
             for handle in (self._control, self._wakeup_read, self._wakeup_write):
                 handle.close()
             status = run_job(socket.socket(fileno=fd), request["entry"], request["stderr"])

@@ -125,6 +125,7 @@ class _ForkServerProcess:
             [sys.executable, "-m", "modyn.core.forkserver", str(theirs.fileno()), preload],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # sets in user code have the same order in every job
             start_new_session=True,  # Ctrl-C in a terminal is for the server to handle
         )
         theirs.close()

@@ -47,7 +47,7 @@ class KeySet:
         bounds = run_bounds(array)
         # A run costs 16 bytes, a key 8: ranges pay from two keys a run on; demand more to keep loops short.
         if bounds is not None and len(bounds[0]) * 8 <= max(len(array), 8):
-            return KeySet(ranges=_ranges_between(*bounds))
+            return KeySet(ranges=tuple(map(KeyRange, bounds[0].tolist(), bounds[1].tolist())))
         return KeySet(array=array)
 
     def __len__(self) -> int:
@@ -105,12 +105,6 @@ class KeySet:
         return KeySet(ranges=tuple(merged))
 
 
-def runs_of(keys: Int64Array) -> tuple[KeyRange, ...] | None:
-    """The maximal runs of consecutive keys, or None if the keys do not strictly ascend."""
-    bounds = run_bounds(keys)
-    return None if bounds is None else _ranges_between(*bounds)
-
-
 def run_bounds(keys: Int64Array) -> tuple[Int64Array, Int64Array] | None:
     """First keys and ends (exclusive) of the maximal runs, int64 [runs] each; None if the keys do not ascend."""
     if len(keys) == 0:
@@ -122,11 +116,8 @@ def run_bounds(keys: Int64Array) -> tuple[Int64Array, Int64Array] | None:
     return keys[np.concatenate(([0], breaks))], keys[np.concatenate((breaks - 1, [len(keys) - 1]))] + 1
 
 
-def _ranges_between(starts: Int64Array, ends: Int64Array) -> tuple[KeyRange, ...]:
-    return tuple(KeyRange(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True))
-
-
 def ranges_to_proto(ranges: Iterable[KeyRange]) -> common_pb2.KeyRanges:
+    """Ranges as a message; whoever receives them checks them with :func:`ranges_from_proto`."""
     return common_pb2.KeyRanges(ranges=[common_pb2.KeyRange(start=r.start, end=r.end) for r in ranges])
 
 

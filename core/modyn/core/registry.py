@@ -3,9 +3,9 @@
 Adding one is one new file and one import line in its package. Third parties add theirs through Python entry
 points of the registry's group. Schema, error texts, the reference pages and the contract tests follow from here.
 
-    triggers = Registry(Trigger, kind="trigger", key="id", package="modyn.supervisor.triggers", …)
+    TRIGGERS: Registry[Trigger] = Registry("trigger", key="id", package="modyn.supervisor.triggers", …)
 
-    @triggers.register("DataAmountTrigger")
+    @TRIGGERS.register("DataAmountTrigger")
     class DataAmountTrigger(Trigger):
         \"\"\"Fire every ``num_samples`` new samples.\"\"\"
         num_samples: PositiveInt
@@ -21,18 +21,15 @@ from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
-    model_validator,
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-from modyn.core.config.published import accept_published_keys, describe_published_keys
+from modyn.core.config.published import Described
 from modyn.core.errors import InvalidInputError
 
 NESTED_ERROR = "modyn_nested"
@@ -42,32 +39,11 @@ PLANNED_ERROR = "modyn_planned"
 """Error type for a documented plug-in that this release does not have yet."""
 
 
-class Plugin(BaseModel):
-    """Base of all plug-ins: immutable, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class Plugin(Described):
+    """Base of all plug-ins."""
 
     plugin_name: ClassVar[str] = ""
     """The name it is registered under; set by :meth:`Registry.register`."""
-
-    renamed_keys: ClassVar[Mapping[str, str]] = {}
-    """Published YAML keys that were renamed: old name -> new name."""
-
-    ignored_keys: ClassVar[Mapping[str, str]] = {}
-    """Published YAML keys that no longer do anything: name -> why. Accepted with one notice each."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_published_keys(cls, data: Any, info: ValidationInfo) -> Any:
-        return accept_published_keys(cls, data, info.context)
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        described = handler(schema)
-        describe_published_keys(cls, handler.resolve_ref_schema(described))
-        return described
 
 
 P = TypeVar("P", bound=Plugin)

@@ -2,6 +2,7 @@
 
 Servers are synchronous with a thread per call: bulk streams are fastest that way (see
 ``docs/decisions``), and long-lived streams are counted so that they cannot starve short calls.
+Both ends stand in one module because what one does to a message or an error the other undoes.
 """
 
 from __future__ import annotations

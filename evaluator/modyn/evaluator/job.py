@@ -7,6 +7,7 @@ size. Batches are therefore a function of the job's description alone.
 from __future__ import annotations
 
 import os
+import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -137,7 +138,8 @@ def _configure(job: PredictJob) -> torch.device:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    np.random.seed(job.seed % 2**32)  # whatever user code draws
+    for seed in (random.seed, np.random.seed, torch.manual_seed):  # whatever user code draws
+        seed(job.seed % 2**32)
     device = torch.device(job.device)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -24,7 +24,7 @@ class Reuse:
     """
 
     def __init__(self, evaluation: Evaluation, store: OutcomeStore, storage: StorageStub) -> None:
-        identity = code_identity(evaluation.model, evaluation.data, None, evaluation.root)
+        identity = code_identity(evaluation.model, evaluation.data, evaluation.root)
         self.notice = identity.notice if identity.digest is None else None
         self._evaluation = evaluation
         self._store = store
@@ -61,6 +61,11 @@ class Reuse:
             if not predictions.missing.any():
                 break
         return count, seconds
+
+    def still_holds(self) -> bool:
+        """Whether the code is the same as at the beginning. A job may have waited long and imported it only then."""
+        evaluation = self._evaluation
+        return code_identity(evaluation.model, evaluation.data, evaluation.root) == self._identity
 
     def describe(self, model: str, keys: Int64Array) -> StoredOutcomes | None:
         """The record of outcomes about to be made, but for its file; None if they can never be reused."""

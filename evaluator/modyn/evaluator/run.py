@@ -128,10 +128,11 @@ class EvaluationRun:
             self._done.predict_seconds += result.seconds
             if not result.models:
                 return
+            same_code = self._reuse.still_holds()
             rows = [
                 replace(record, file=result.file, seconds=result.seconds * model.num_samples / made)
                 for model in result.models
-                if (record := records[model.model]) is not None
+                if (record := records[model.model]) is not None and same_code
             ]
             file = self._store.adopt(output, result.file, rows)
         finally:

@@ -52,10 +52,10 @@ class Samples:
 def read_evaluation_samples(
     stub: StorageStub, dataset: str, windows: Iterable[Span], end_key: int | None, *, history: bool
 ) -> Samples:
-    """The samples of all windows, each once; with ``history`` also all earlier ones."""
+    """The samples of all windows, each once; with ``history`` also all that are earlier than any of them."""
     spans = list(windows)
     if history and spans:
-        spans.append(Span(FIRST_SECOND, min(span.start for span in spans) + 1))
+        spans = [Span(FIRST_SECOND, max(span.end for span in spans))]
     tables = [
         read_columns(
             stub,

@@ -50,6 +50,6 @@ class EvaluatorService(EvaluatorServicer):
 
     def Evaluate(self, request: EvaluateRequest, context: grpc.ServicerContext) -> Iterator[EvaluateEvent]:
         evaluation = parse_request(request)
-        check_allowed(evaluation.model, evaluation.data, evaluation.root, self._allow_user_code)
+        check_allowed(evaluation.data, evaluation.root, allow_user_code=self._allow_user_code)
         caller = Caller(context.is_active, context.add_callback)
         yield from EvaluationRun(evaluation, self._peers.storage, self._store, self._predictor, caller).events()

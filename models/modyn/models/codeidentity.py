@@ -40,6 +40,17 @@ class CodeIdentity:
     notice: str | None
 
 
+_LIBRARIES = ("numpy", "pillow", "pyarrow", "torch", "torchvision")
+"""What built-in models and parsers compute with: another version may give other bits."""
+
+
+def _version_of(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
 def identity_of(references: Sequence[str], inline: dict[str, str], root: str | None) -> CodeIdentity:
     """The identity of references (``module:attribute``) and inline sources (by YAML key)."""
     walk = _Walk(root)
@@ -52,6 +63,7 @@ def identity_of(references: Sequence[str], inline: dict[str, str], root: str | N
     facts = {
         "modyn": package_version(),
         "python": platform.python_version(),
+        "libraries": {name: _version_of(name) for name in _LIBRARIES},
         "references": list(references),
         "sources": walk.sources,
         "distributions": walk.distributions,

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from modyn.core.config.inline import is_reference
-from modyn.core.config.pipeline import DataSection, ModelSection, TrainingSection
+from modyn.core.config.pipeline import DataSection, ModelSection
 from modyn.core.errors import InvalidInputError, ModynError, NotAllowedError
 from modyn.models.codeidentity import CodeIdentity, identity_of
 
@@ -140,10 +140,10 @@ def describe_error(error: BaseException) -> str:
     return f"{text} (line {frame.lineno} of {Path(frame.filename).name}, in {frame.name})"
 
 
-def check_allowed(model: ModelSection | None, data: DataSection, code_root: str | None, allow_user_code: bool) -> None:
+def check_allowed(data: DataSection, code_root: str | None, *, allow_user_code: bool) -> None:
     """Refuses inline code and code roots where the server was not started with them allowed.
 
-    References to installed packages are always allowed: whoever installed them trusts them.
+    References to installed packages, in ``model.id`` too, are always allowed: whoever installed them trusts them.
 
     Raises:
         NotAllowedError: names the first key at fault.
@@ -164,9 +164,7 @@ def check_allowed(model: ModelSection | None, data: DataSection, code_root: str 
         raise NotAllowedError(f"data.transformations: this server runs no inline Python; {remedy}")
 
 
-def code_identity(
-    model: ModelSection | None, data: DataSection, training: TrainingSection | None, root: str | None
-) -> CodeIdentity:
+def code_identity(model: ModelSection | None, data: DataSection, root: str | None) -> CodeIdentity:
     """What code a training or evaluation would run, as a digest that changes whenever that code does.
 
     Built-in models and parsers count with this package's version, user code with its source and that of every

@@ -288,7 +288,7 @@ Global___ServerInfoRequest: _TypeAlias = ServerInfoRequest  # noqa: Y015
 
 @_typing.final
 class ServerInfo(_message.Message):
-    """What a server says of itself, so that clients can refuse a mismatch early."""
+    """What a server says of itself, so that a client can tell whether it fits."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -302,7 +302,9 @@ class ServerInfo(_message.Message):
     allows_user_code: _builtins.bool
     """inline Python and code roots are accepted"""
     @_builtins.property
-    def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def services(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """at the address that answers"""
+
     def __init__(
         self,
         *,

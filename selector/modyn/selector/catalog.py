@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from modyn.core.catalog import Catalog
+from modyn.core.catalog import Catalog, insert_missing
 from modyn.selector.tables import training_sets, trigger_data
 
 
@@ -97,10 +97,9 @@ class SelectorCatalog:
 
     def record(self, trigger: TriggerRow, training_set: TrainingSetRow) -> None:
         """Makes a trigger and its training set known, both or neither."""
-        known = sa.select(training_sets.c.digest).where(training_sets.c.digest == training_set.digest)
         with self._catalog.write() as connection:
-            if connection.execute(known).first() is None:
-                connection.execute(training_sets.insert().values(asdict(training_set)))
+            # Other pipelines may be selecting the same set at this moment.
+            insert_missing(connection, training_sets, [asdict(training_set)])
             connection.execute(trigger_data.insert().values(asdict(trigger)))
 
     def _one_trigger(self, query: sa.Select[Any]) -> TriggerRow | None:

@@ -10,7 +10,7 @@ import numpy as np
 from modyn.core.arrow import batch_of, encode_batch, rows_per_message, slices
 from modyn.core.catalog import Catalog
 from modyn.core.config.problems import parse_plugin
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import CancelledError, InvalidInputError
 from modyn.core.keysets import KeySet, ranges_to_proto
 from modyn.core.peers import Peers
 from modyn.core.plugins.selection import SELECTION_POLICIES
@@ -26,6 +26,9 @@ from modyn.selector.sampling import part
 from modyn.selector.selecting import Selecting, StoredTrainingSet, TriggerRequest
 
 BYTES_PER_ROW = 12  # an int64 key and a float32 weight
+
+MAX_RANGES_IN_REPLY = 100_000
+"""A training set of more ranges is only to be had through ``ReadTrainingSet``: a message has a largest size."""
 
 
 class SelectorService(SelectorServicer):
@@ -48,6 +51,8 @@ class SelectorService(SelectorServicer):
         if first is None or first.WhichOneof("part") != "header":
             raise InvalidInputError("CreateTrainingSet: expected a header as the first message")
         chunks = [KeySet.from_proto(_new_data(message)) for message in request_iterator]
+        if not context.is_active():  # the stream of a caller that went away may look as if it had ended
+            raise CancelledError("the caller of CreateTrainingSet went away; nothing was selected")
         return _reply(self._selecting.create(_parse_header(first.header, KeySet.concat(chunks))))
 
     def DescribeTrainingSet(
@@ -116,6 +121,7 @@ def _reply(stored: StoredTrainingSet) -> selector_pb2.TrainingSet:
         content_digest=stored.content_digest,
         seconds=trigger.seconds,
     )
-    if content.keys.ranges is not None and content.weights is None:
-        reply.ranges.CopyFrom(ranges_to_proto(content.keys.ranges))
+    ranges = content.keys.ranges
+    if ranges is not None and len(ranges) <= MAX_RANGES_IN_REPLY and content.weights is None:
+        reply.ranges.CopyFrom(ranges_to_proto(ranges))
     return reply

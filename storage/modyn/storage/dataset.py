@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import ConflictError, InvalidInputError, UnavailableError
+from modyn.core.errors import CancelledError, ConflictError, InvalidInputError, UnavailableError
 from modyn.core.files import fsync_directory, remove_leftovers
 from modyn.core.keysets import KeyRange
 from modyn.storage.catalog import CommitRow, DatasetRow, NewCommit, StorageCatalog
@@ -102,7 +102,7 @@ class Dataset:
             infos = staging.write(staging.order(by_time=False), arrival)
             try:
                 commit, repeated = self.commit(NewCommit(infos, staging.schema, arrival, batch_id))
-            except ConflictError:  # after any other error the commit may have taken place
+            except (ConflictError, CancelledError):  # after any other error the commit may have taken place
                 staging.discard(infos)
                 raise
         if repeated:
@@ -117,8 +117,11 @@ class Dataset:
 
         Raises:
             ConflictError: another commit has fixed another schema meanwhile.
+            CancelledError: the dataset is closed: what is not committed may be removed by the next process already.
         """
         with self._changed:
+            if self._closed:
+                raise CancelledError(f"the storage service stops; nothing was added to {self.name!r}, try again later")
             self.refresh()
             snapshot = self._snapshot
             _check_schema(snapshot.schema, new.schema)

@@ -26,8 +26,11 @@ class KnownFiles:
     def refresh(self) -> None:
         """Takes in commits it has not seen, such as those of earlier processes."""
         self._dataset.refresh()
-        for manifest, _ in self._dataset.manifests[self._read_manifests :]:
+        unread = self._dataset.manifests[self._read_manifests :]
+        for manifest, _ in unread:
             self._remember(read_files(self._dataset.scans_folder / manifest), manifest)
+        if unread:  # which files a commit released from quarantine, and which were set aside later, the catalog says
+            self._quarantined = {row.path: row for row in self._catalog.quarantined(self._dataset.id)}
 
     def is_new(self, file: SourceFile) -> bool:
         """Whether this version of a file was neither ingested nor quarantined yet."""
@@ -62,12 +65,13 @@ class KnownFiles:
     def add(self, files: Sequence[FileVersion], manifest: str) -> None:
         """These files are committed."""
         self._remember(files, manifest)
+        for file in files:
+            self._quarantined.pop(file.path, None)
 
     def _remember(self, files: Sequence[FileVersion], manifest: str) -> None:
         self._read_manifests += 1
         for file in files:
             self._ingested[file.path] = (file, manifest)
-            self._quarantined.pop(file.path, None)
 
     def quarantine(self, rows: Sequence[QuarantineRow]) -> None:
         """Sets files aside until they change."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +64,18 @@ class SampleBatch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+class Appended(NamedTuple):
+    """What an append answers.
+
+    Attributes:
+        keys: of the samples, in row order.
+        repeated_batch: the batch had been appended before; nothing was written.
+    """
+
+    keys: KeyRange
+    repeated_batch: bool
 
 
 def read_samples(
@@ -154,7 +167,7 @@ def read_columns(
     return pa.Table.from_batches([pa.concat_batches(batches)])
 
 
-def append(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.RecordBatch]) -> tuple[KeyRange, bool]:
+def append(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.RecordBatch]) -> Appended:
     """Appends one batch of samples, durably and exactly once.
 
     Args:
@@ -163,8 +176,10 @@ def append(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.
         batches: record batches of one schema. ``timestamp`` (Unix seconds or an Arrow timestamp; arrival time if
             absent) and ``label`` (nullable, optional) are taken as such, all other columns are payload.
 
-    Returns:
-        The keys of the samples, and whether the batch had been appended before.
+    Raises:
+        NotFoundError: there is no such dataset.
+        InvalidInputError: the columns do not fit the dataset, or a batch id is too long or missing.
+        Exception: whatever ``batches`` raises, as it is; nothing is written then.
     """
     failure: list[Exception] = []
 
@@ -184,7 +199,7 @@ def append(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.
         if failure:
             raise failure[0] from None
         raise
-    return KeyRange(response.keys.start, response.keys.end), response.repeated_batch
+    return Appended(KeyRange(response.keys.start, response.keys.end), response.repeated_batch)
 
 
 def store_model(stub: StorageStub, data: bytes) -> str:

@@ -124,7 +124,7 @@ def _commit(dataset: Dataset, staging: Staging, taken: _Taken, known: KnownFiles
     )
     try:
         dataset.commit(new, superseded if num_superseded else NO_RANGES)
-    except ConflictError:  # after any other error the commit may have taken place
+    except (ConflictError, CancelledError):  # after any other error the commit may have taken place
         staging.discard(infos)
         raise
     if num_superseded:

@@ -113,7 +113,10 @@ def unix_seconds(times: pa.Array, column: str = "timestamp") -> Int64Array:
     if len(times) == 0:
         return np.empty(0, dtype=np.int64)
     if pa.types.is_integer(kind):
-        return _int64(times.cast(pa.int64()))
+        try:
+            return _int64(times.cast(pa.int64()))
+        except pa.ArrowInvalid as error:
+            raise CorruptDataError(f"timestamp column {column!r} ({kind}): {error}; expected Unix seconds") from error
     if pa.types.is_floating(kind):
         values = np.floor(times.cast(pa.float64()).to_numpy())
         if not (np.abs(values) < 2**62).all():

@@ -74,7 +74,7 @@ class ReplaySource(ArrivalSource):
             self._dataset,
             keys,
             columns=[TIMESTAMP],
-            order=ReadColumnsRequest.KEY,
+            order=ReadColumnsRequest.REQUEST,  # superseded samples too: a live pipeline saw them when they arrived
             arrival=interval_of(self._options.start, self._options.stop),
         )
 
@@ -114,7 +114,7 @@ class LiveSource(ArrivalSource):
             self._dataset,
             KeySet.from_ranges([keys]),
             columns=[TIMESTAMP],
-            order=ReadColumnsRequest.KEY,
+            order=ReadColumnsRequest.REQUEST,  # all of them, whether or not a later commit has superseded some already
         )
         for batch in batches:
             if len(batch):

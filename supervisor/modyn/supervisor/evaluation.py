@@ -44,6 +44,7 @@ class Evaluations:
         self._datasets = {dataset.dataset_id: dataset for dataset in evaluation_datasets(config)}
         self._handlers = list(config.evaluation.handlers) if config.evaluation else []
         self._end_keys: dict[str, int] = {}
+        self._origins: dict[str, int] = {}
         self._done: set[tuple[str, str, Window, int]] = set()
         self._with_baselines: set[tuple[str, str, Window]] = set()
         self.compute_seconds = 0.0
@@ -100,12 +101,15 @@ class Evaluations:
         span = self._inventory.span(dataset, self._end_keys[dataset])
         if span is None:
             return []
+        # Windows are counted from where the data began when they were first laid; a late sample must not move them.
+        span = (self._origins.setdefault(dataset, span[0]), span[1])
         context = WindowContext(*span, triggers=_trained_intervals(trained))
         targets: list[Target] = []
         for handler in handlers:
             windows = handler.strategy.windows(context)
             if complete_until is not None:
-                windows = [window for window in windows if window.end <= complete_until]
+                # Where the data end, a window is cut short and not complete, however late it is elsewhere.
+                windows = [window for window in windows if window.end <= min(complete_until, span[1])]
             for window, wanted in zip(windows, _wanted_models(handler, windows, trained), strict=True):
                 missing = frozenset(i for i in wanted if (handler.name, dataset, window, i) not in self._done)
                 if missing or (handler.name, dataset, window) not in self._with_baselines:

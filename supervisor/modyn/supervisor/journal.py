@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from modyn.core.catalog import Catalog
+from modyn.core.catalog import Catalog, replace_rows
 from modyn.core.errors import NotFoundError
 from modyn.core.plugins.evaluation import Window
 from modyn.supervisor.tables import FAILURES, PIPELINES, SCORES, TRIGGERS, WINDOWS
@@ -103,12 +103,18 @@ class ScoreRow:
     value: float | None
 
 
+BASELINE_PREFIX = "baseline:"
+"""Of the subjects that are baselines."""
+
+
 def trigger_subject(index: int) -> str:
+    """The subject of scores of a trigger's model."""
     return f"trigger:{index}"
 
 
 def baseline_subject(name: str) -> str:
-    return f"baseline:{name}"
+    """The subject of scores of a baseline."""
+    return BASELINE_PREFIX + name
 
 
 class Journal:
@@ -128,6 +134,8 @@ class Journal:
             return replace(row, id=result.scalar_one())
 
     def update_pipeline(self, pipeline_id: int, **fields: Any) -> None:
+        if isinstance(error := fields.get("error"), str):
+            fields["error"] = _text(error)
         with self._catalog.write() as connection:
             connection.execute(PIPELINES.update().where(PIPELINES.c.id == pipeline_id).values(**fields))
 
@@ -200,12 +208,12 @@ class Journal:
             for row in scores
         ]
         with self._catalog.write() as connection:
-            _replace(connection, WINDOWS, window_rows)
-            _replace(connection, SCORES, score_rows)
+            replace_rows(connection, WINDOWS, window_rows)
+            replace_rows(connection, SCORES, score_rows)
 
     def add_failure(self, pipeline_id: int, message: str) -> None:
         with self._catalog.write() as connection:
-            connection.execute(FAILURES.insert().values(pipeline_id=pipeline_id, message=message))
+            connection.execute(FAILURES.insert().values(pipeline_id=pipeline_id, message=_text(message)))
 
     def failures(self, pipeline_id: int) -> list[str]:
         query = sa.select(FAILURES.c.message).where(FAILURES.c.pipeline_id == pipeline_id).order_by(FAILURES.c.id)
@@ -236,6 +244,11 @@ class Journal:
         ]
 
 
+def _text(message: str) -> str:
+    """What PostgreSQL stores as text: the output of a failed job, which stands in its error, may hold anything."""
+    return message.replace("\0", "\\0").encode(errors="backslashreplace").decode()
+
+
 def _window_key(pipeline_id: int, row: WindowRow | ScoreRow) -> dict[str, Any]:
     return {
         "pipeline_id": pipeline_id,
@@ -245,15 +258,3 @@ def _window_key(pipeline_id: int, row: WindowRow | ScoreRow) -> dict[str, Any]:
         "end_time": row.window.end,
         "anchor": row.window.anchor,
     }
-
-
-def _replace(connection: sa.Connection, table: sa.Table, rows: Iterable[dict[str, Any]]) -> None:
-    from sqlalchemy.dialects import postgresql, sqlite
-
-    rows = list(rows)
-    if not rows:
-        return
-    insert = (sqlite if connection.dialect.name == "sqlite" else postgresql).insert(table)
-    keys = [column.name for column in table.primary_key]
-    changes = {column.name: insert.excluded[column.name] for column in table.c if column.name not in keys}
-    connection.execute(insert.on_conflict_do_update(index_elements=keys, set_=changes), rows)

@@ -27,9 +27,15 @@ from modyn.core.report import (
 )
 from modyn.core.versions import package_version
 from modyn.evaluator.composite import active_and_trained, summarise
-from modyn.supervisor.journal import Journal, PipelineRow, TriggerRow, WindowRow, trigger_subject
-
-BASELINE_PREFIX = "baseline:"
+from modyn.supervisor.journal import (
+    BASELINE_PREFIX,
+    Journal,
+    PipelineRow,
+    TriggerRow,
+    WindowRow,
+    baseline_subject,
+    trigger_subject,
+)
 
 
 @dataclass
@@ -94,6 +100,7 @@ def _groups(
     journal: Journal, pipeline_id: int, trained: Sequence[TriggerRow], models: Mapping[str, str]
 ) -> dict[tuple[str, str], list[Cell]]:
     """Cells by (handler, dataset), in time order; ``models`` says which models each handler asked for."""
+    scores = journal.scores(pipeline_id)  # first: a pipeline that still runs adds a score with its window
     windows = journal.windows(pipeline_id)
     anchors = np.array([window.window.anchor for window in windows], dtype=np.int64)
     ends = np.array([trigger.last_timestamp for trigger in trained], dtype=np.int64)
@@ -109,7 +116,7 @@ def _groups(
         )
         cells[window.handler, window.dataset, window.window] = cell
         groups[window.handler, window.dataset].append(cell)
-    for score in journal.scores(pipeline_id):
+    for score in scores:
         cells[score.handler, score.dataset, score.window].values[score.subject, score.metric] = score.value
     return dict(groups)
 
@@ -141,7 +148,7 @@ def _composite(cells: Sequence[Cell], metric: str) -> CompositeScore:
         [cell.of_trained(metric) for cell in cells], [cell.trained is not None for cell in cells]
     )
     baselines = {
-        name: summary_of([cell.values.get((BASELINE_PREFIX + name, metric)) for cell in cells], active.counted)[0]
+        name: summary_of([cell.values.get((baseline_subject(name), metric)) for cell in cells], active.counted)[0]
         for name in _baselines(cells)
     }
     return CompositeScore(
@@ -174,7 +181,7 @@ def _window_part(cell: Cell) -> WindowPart:
             metric: WindowScore(
                 currently_active=cell.of_active(metric),
                 currently_trained=cell.of_trained(metric),
-                baselines={name: cell.values.get((BASELINE_PREFIX + name, metric)) for name in baselines},
+                baselines={name: cell.values.get((baseline_subject(name), metric)) for name in baselines},
             )
             for metric in _metrics([cell])
         },

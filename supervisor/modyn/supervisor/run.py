@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from modyn.core.errors import CancelledError, ModynError
+from modyn.core.errors import CancelledError, InvalidInputError, ModynError
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.triggers import Firing
 from modyn.proto import supervisor_pb2 as pb
@@ -58,16 +58,10 @@ class PipelineRun:
 
     def stop(self) -> None:
         """No more data and trainings; after-pipeline evaluation still runs. Returns at once."""
-        with self._row_lock:
-            running = self._row.status in (status_of.STARTING, status_of.RUNNING)
-            if running:
-                self._context.journal.update_pipeline(self._row.id, status=status_of.STOPPING)
-                self._row = replace(self._row, status=status_of.STOPPING)
-        if running:
-            self._announce()
-        self._stop.stop()
+        self._stop.stop()  # first: it has to work without the catalog too
         if self._source is not None:
             self._source.stop()
+        self._move_on(status_of.STOPPING, status_of.STARTING, status_of.RUNNING)
 
     def kill(self) -> None:
         """Ends everything now; the pipeline counts as interrupted."""
@@ -120,14 +114,15 @@ class PipelineRun:
         source = self._open_source(datasets, end_key, run_end_key)
         self._evaluations.prepare(datasets, run_end_key)
         self._update(ingest_seconds=datasets.ingest_seconds, end_key=run_end_key)
-        if not self._stop.stopped:
-            self._update(status=status_of.RUNNING)
+        self._move_on(status_of.RUNNING, status_of.STARTING)
         try:
             self._consume(source)
         except CancelledError:
             if not self._stop.stopped or self._stop.killed:
                 raise
         self._cut_short = self._stop.stopped
+        if run_end_key is not None and not self._loop.progress.samples_seen and not self._stop.stopped:
+            raise InvalidInputError(f"dataset {config.data.dataset_id!r} has no samples in the stretch to be replayed")
         self._save_progress()
         self._evaluations.after_pipeline(self._triggers)
 
@@ -149,12 +144,14 @@ class PipelineRun:
         return source
 
     def _consume(self, source: ArrivalSource) -> None:
-        for arrivals in source:
-            self._loop.feed(arrivals)
-            self._report_data()
-            if self._loop.exhausted:
-                source.stop()
-                return
+        try:
+            for arrivals in source:
+                self._loop.feed(arrivals)
+                self._report_data()
+                if self._loop.exhausted:
+                    return
+        finally:
+            source.stop()  # a pipeline that failed must not keep storage watching a folder for it
 
     def _report_data(self) -> None:
         seen = self._loop.progress
@@ -198,6 +195,7 @@ class PipelineRun:
         )
 
     def _finish(self, outcome: dict[str, Any]) -> None:
+        """Journals the outcome; whatever goes wrong with that, watchers hear of the end."""
         try:
             self._save_progress()
             self._update(
@@ -206,11 +204,21 @@ class PipelineRun:
                 evaluate_reused_seconds=self._evaluations.reused_seconds,
                 **outcome,
             )
-        except ModynError as error:  # the catalog went away: tell the watchers what we know
-            logger.error("the end of pipeline %s could not be journaled: %s", self._row.id, error.message)
-            self._row = replace(self._row, ended_at=time.time(), **{"error": error.message, **outcome})
+        except Exception as error:  # such as the catalog went away: tell the watchers what we know
+            logger.exception("the end of pipeline %s could not be journaled", self._row.id)
+            self._row = replace(self._row, ended_at=time.time(), **{"error": str(error), **outcome})
             self._announce()
-        self.events.close()
+        finally:
+            self.events.close()
+
+    def _move_on(self, status: str, *earlier: str) -> None:
+        """Sets a status unless another thread has set a later one."""
+        with self._row_lock:
+            if self._row.status not in earlier:
+                return
+            self._context.journal.update_pipeline(self._row.id, status=status)
+            self._row = replace(self._row, status=status)
+        self._announce()
 
     def _update(self, **fields: Any) -> None:
         with self._row_lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import grpc
 
@@ -13,7 +13,6 @@ from modyn.core.catalog import Catalog
 from modyn.core.config.reader import load_pipeline_text, resolved_yaml
 from modyn.core.errors import InvalidInputError, UnavailableError
 from modyn.core.peers import Peers
-from modyn.core.state import StateDirectory
 from modyn.core.values import to_value
 from modyn.core.versions import PROTOCOL_VERSION, package_version
 from modyn.models.usercode import check_allowed
@@ -45,9 +44,24 @@ CLOSE_TIMEOUT_SECONDS = 10.0
 
 
 class SupervisorService(SupervisorServicer):
-    """Runs pipelines, each on a thread of its own, and answers what became of them."""
+    """Runs pipelines, each on a thread of its own, and answers what became of them.
 
-    def __init__(self, state: StateDirectory, catalog: Catalog, peers: Peers, *, allow_user_code: bool) -> None:
+    Args:
+        catalog: holds the journal.
+        peers: the services that do the work.
+        allow_user_code: accept inline Python and code folders.
+        services: what is served at the same address, for those who ask.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        peers: Peers,
+        *,
+        allow_user_code: bool,
+        services: Sequence[str] = ("supervisor",),
+    ) -> None:
+        self._services = services
         self._peers = peers
         self._allow_user_code = allow_user_code
         self._journal = Journal(catalog)
@@ -75,7 +89,7 @@ class SupervisorService(SupervisorServicer):
         loaded = load_pipeline_text(request.pipeline_yaml, request.yaml_name or "pipeline")
         config = loaded.require_runnable()
         options = RunOptions.from_request(request, allow_user_code=self._allow_user_code)
-        check_allowed(config.model, config.data, options.code_root, self._allow_user_code)
+        check_allowed(config.data, options.code_root, allow_user_code=self._allow_user_code)
         row = self._journal.create_pipeline(
             PipelineRow(
                 id=0,
@@ -126,10 +140,9 @@ class SupervisorService(SupervisorServicer):
         counts = self._journal.trigger_counts()
         return pb.ListPipelinesResponse(
             pipelines=[
-                _describe(*self._runs[row.id].current())
-                if self._is_running(row.id)
-                else _describe(row, counts.get(row.id, 0))
+                _describe(row, counts.get(row.id, 0)) if run is None or run.finished else _describe(*run.current())
                 for row in self._journal.pipelines()
+                for run in (self._runs.get(row.id),)  # looked up once: a finished one may be forgotten at any time
             ]
         )
 
@@ -153,7 +166,7 @@ class SupervisorService(SupervisorServicer):
         return ServerInfo(
             version=package_version(),
             protocol_version=PROTOCOL_VERSION,
-            services=["supervisor"],
+            services=self._services,
             allows_user_code=self._allow_user_code,
         )
 
@@ -164,10 +177,6 @@ class SupervisorService(SupervisorServicer):
         finished = [pipeline_id for pipeline_id, run in self._runs.items() if run.finished]
         for pipeline_id in finished[: max(0, len(finished) - MAX_FINISHED_RUNS)]:
             del self._runs[pipeline_id]
-
-    def _is_running(self, pipeline_id: int) -> bool:
-        run = self._runs.get(pipeline_id)
-        return run is not None and not run.finished
 
     def _pipeline(self, pipeline_id: int) -> pb.Pipeline:
         run = self._runs.get(pipeline_id)

@@ -64,7 +64,7 @@ class TrainingInputs:
         model = parse_section(ModelSection, from_value(request.model), "model")
         data = parse_section(DataSection, from_value(request.data), "data")
         inputs = TrainingInputs(request, training, model, data, training.threads or os.cpu_count() or 1)
-        check_allowed(model, data, inputs.code_root, allow_user_code)
+        check_allowed(data, inputs.code_root, allow_user_code=allow_user_code)
         return inputs
 
     @property
@@ -87,7 +87,7 @@ class TrainingInputs:
 
     def code(self) -> CodeIdentity:
         """What code the job will run."""
-        return code_identity(self.model, self.data, self.training, self.code_root)
+        return code_identity(self.model, self.data, self.code_root)
 
     def digest(self, training_set: TrainingSet, code_digest: str) -> str:
         """Changes whenever anything does that the weights depend on."""

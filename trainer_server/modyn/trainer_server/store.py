@@ -8,7 +8,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from modyn.core.catalog import Catalog
+from modyn.core.catalog import Catalog, replace_rows
 from modyn.trainer_server.tables import trainings
 
 _MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
@@ -62,5 +62,4 @@ class TrainingStore:
         """Keeps a training; one of the same inputs is replaced."""
         values = {**asdict(training), "epoch_losses": list(training.epoch_losses), "created_at": time.time()}
         with self._catalog.write() as connection:
-            connection.execute(sa.delete(trainings).where(trainings.c.input_digest == training.input_digest))
-            connection.execute(sa.insert(trainings).values(values))
+            replace_rows(connection, trainings, [values])

@@ -99,6 +99,10 @@ class Trainings:
     def _run_job(
         self, inputs: TrainingInputs, training_set: TrainingSet, digest: str | None, caller: Caller, began: float
     ) -> Iterator[TrainEvent]:
+        """
+        Args:
+            digest: of the inputs, under which the result is kept; None: it is not.
+        """
         request = inputs.request
         log = self._state.folder("jobs") / request.pipeline_id / f"train-{request.trigger_index}.log"
         log.unlink(missing_ok=True)  # of an earlier attempt
@@ -117,6 +121,10 @@ class Trainings:
                 event = TrainEvent.FromString(message)
                 if event.WhichOneof("kind") == "result":
                     done = True
+                    # It may have waited long for its slot, and imported its code only then.
+                    if digest is not None and inputs.digest(training_set, inputs.code().digest or "") != digest:
+                        digest = None
+                        yield TrainEvent(notice=f"{inputs.what}: its code changed meanwhile; its result is not reused")
                     event.result.job_seconds = time.monotonic() - began
                     event.result.input_digest = digest or ""
                     if digest is not None:

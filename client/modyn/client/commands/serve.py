@@ -15,7 +15,7 @@ NEEDS = {
     "storage": (),
     "selector": ("storage",),
     "trainer_server": ("storage", "selector"),
-    "evaluator": ("storage", "selector"),
+    "evaluator": ("storage",),
     "supervisor": ("storage", "selector", "trainer_server", "evaluator"),
 }
 """Which other services each service calls."""
@@ -47,7 +47,6 @@ def serve(
     selector: Annotated[str | None, _peer("selector")] = None,
     trainer_server: Annotated[str | None, _peer("trainer_server")] = None,
     evaluator: Annotated[str | None, _peer("evaluator")] = None,
-    supervisor: Annotated[str | None, _peer("supervisor")] = None,
     allow_user_code: Annotated[
         bool, typer.Option("--allow-user-code", help="Accept inline Python and code folders: clients can run anything.")
     ] = False,
@@ -63,14 +62,8 @@ def serve(
     from modyn.core.state import SERVICES, StateDirectory
 
     chosen = tuple(name.replace("-", "_") for name in services or SERVICES)
-    given = {
-        "storage": storage,
-        "selector": selector,
-        "trainer_server": trainer_server,
-        "evaluator": evaluator,
-        "supervisor": supervisor,
-    }
-    _check(chosen, given)
+    given = {"storage": storage, "selector": selector, "trainer_server": trainer_server, "evaluator": evaluator}
+    check_peers(chosen, given)
     from modyn.client.server import Server
     from modyn.core.peers import Addresses
 
@@ -79,7 +72,7 @@ def serve(
         services=chosen,
         address=address,
         catalog_url=catalog,
-        peers=Addresses(**{name: address or "" for name, address in given.items()}),
+        peers=Addresses(**{name: address or "" for name, address in given.items()}, supervisor=""),
         allow_user_code=allow_user_code,
         insecure=insecure,
         what="serve" if set(chosen) == set(SERVICES) else f"serve {' '.join(chosen)}",
@@ -92,7 +85,12 @@ def serve(
             typer.echo("stopping")
 
 
-def _check(chosen: tuple[str, ...], given: dict[str, str | None]) -> None:
+def check_peers(chosen: tuple[str, ...], given: dict[str, str | None]) -> None:
+    """Every service that a chosen one calls is served too, or its address is given.
+
+    Raises:
+        typer.BadParameter: one is missing, or is no service.
+    """
     unknown = [name for name in chosen if name not in NEEDS]
     if unknown:
         raise typer.BadParameter(f"service {', '.join(unknown)} is not known; expected some of {', '.join(NEEDS)}")

@@ -1,13 +1,16 @@
 """Keys of the published system's YAML that were renamed or no longer do anything: accepted, with a notice.
 
-Used by sections and plug-ins alike; imports neither.
+:class:`Described` is the base of sections and plug-ins; imports neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationInfo, model_validator
+from pydantic_core import core_schema
 
 from modyn.core.config.source import Location, YamlMapping, dotted
 
@@ -24,12 +27,32 @@ class Reading:
             self.notices.append(line)
 
 
-class HasPublishedKeys(Protocol):
-    renamed_keys: Mapping[str, str]
-    ignored_keys: Mapping[str, str]
+class Described(BaseModel):
+    """Base of all that YAML describes: immutable, no unknown keys but published ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    renamed_keys: ClassVar[Mapping[str, str]] = {}
+    """Published YAML keys that were renamed: old name -> new name."""
+
+    ignored_keys: ClassVar[Mapping[str, str]] = {}
+    """Published YAML keys that no longer do anything: name -> why. Accepted with one notice each."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _accept_published_keys(cls, data: Any, info: ValidationInfo) -> Any:
+        return accept_published_keys(cls, data, info.context)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        described = handler(schema)
+        _describe(cls, handler.resolve_ref_schema(described))
+        return described
 
 
-def accept_published_keys(cls: HasPublishedKeys, data: Any, context: Any) -> Any:
+def accept_published_keys(cls: type[Described], data: Any, context: Any) -> Any:
     """The mapping with published keys renamed or dropped; the original is not modified.
 
     Raises:
@@ -57,7 +80,7 @@ def _notice(context: Any, location: Location, text: str) -> None:
         context.notice(location, text)
 
 
-def describe_published_keys(cls: HasPublishedKeys, schema: dict[str, Any]) -> None:
+def _describe(cls: type[Described], schema: dict[str, Any]) -> None:
     """Adds the accepted keys to a class's JSON Schema, marked deprecated."""
     properties = schema.setdefault("properties", {})
     for key, why in cls.ignored_keys.items():

@@ -3,49 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetJsonSchemaHandler,
-    ValidationInfo,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import core_schema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from modyn.core.config.inline import check_expression, check_function
-from modyn.core.config.published import accept_published_keys, describe_published_keys
+from modyn.core.config.published import Described
 
 
-class Section(BaseModel):
-    """Base of all sections: immutable, no unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    renamed_keys: ClassVar[Mapping[str, str]] = {}
-    """Published YAML keys that were renamed: old name -> new name."""
-
-    ignored_keys: ClassVar[Mapping[str, str]] = {}
-    """Published YAML keys that no longer do anything: name -> why. Accepted with one notice each."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _accept_published_keys(cls, data: Any, info: ValidationInfo) -> Any:
-        return accept_published_keys(cls, data, info.context)
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        described = handler(schema)
-        describe_published_keys(cls, handler.resolve_ref_schema(described))
-        return described
+class Section(Described):
+    """Base of all sections of the pipeline YAML."""
 
 
 def _check_device(value: str) -> str:

@@ -61,14 +61,20 @@ class TimeTrigger(Trigger):
         if position is None:
             return TimeState(pending=state.pending + len(timestamps), next_boundary=boundary), None
         timestamp = int(timestamps[position])
-        moment = datetime.fromtimestamp(boundary, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        reason = f"{format_duration(self.every)} of data time passed at {moment}"
+        reason = f"{format_duration(self.every)} of data time passed at {_moment(boundary)}"
         state = TimeState(next_boundary=self._boundary_after(boundary, timestamp))
         return state, Firing(position, timestamp, reason)
 
     def _boundary_after(self, boundary: int, timestamp: int) -> int:
         """The first boundary later than a timestamp that has reached ``boundary``."""
         return boundary + self.every * ((timestamp - boundary) // self.every + 1)
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):  # no year of ours, such as milliseconds taken for seconds
+        return str(seconds)
 
 
 def _first_at_or_after(timestamps: Int64Array, boundary: int) -> int | None:
