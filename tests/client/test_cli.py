@@ -55,6 +55,8 @@ def test_help_is_fast_and_loads_nothing_heavy(tmp_path: Path) -> None:
         ["run", "x.yaml", "--maximum-triggers", "0"],
         ["run", "x.yaml", "--order", "random"],
         ["compare", "1"],
+        ["compare", "1", "runs/nowhere"],
+        ["list", "--server", "no-port"],
     ],
 )
 def test_usage_errors_exit_2(tmp_path: Path, arguments: list[str]) -> None:

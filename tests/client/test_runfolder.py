@@ -9,7 +9,7 @@ import pytest
 
 from modyn.client import runfolder
 from modyn.client.runfolder import RunFolder, evaluations_csv, read_report, windows_csv
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import InvalidInputError, ModynError
 from tests.client.reports import DAY, report, window
 
 FILES = {"report.json", "report.md", "pipeline.yaml", "windows.csv", "evaluations.csv"}
@@ -71,7 +71,7 @@ def test_failing_write_leaves_the_earlier_report(tmp_path: Path, monkeypatch: py
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(runfolder, "fsync_file", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(ModynError, match=r"No space left on device; nothing is lost, `modyn-client report 1 --output"):
         RunFolder(target).write(report(status="failed"), "a: 2\n")
     assert read_report(target).pipeline.status == "completed"
     assert names(tmp_path) == {"demo"}

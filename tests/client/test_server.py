@@ -87,6 +87,18 @@ def test_embedded_server_is_private_and_leaves_nothing(state: StateDirectory) ->
     assert not path.parent.exists()
 
 
+def test_the_socket_of_a_killed_server_is_removed_by_the_next(state: StateDirectory) -> None:
+    folder = private_folder()
+    left = folder / "modyn.sock"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(left))
+    claim = state.claim(["storage"], "run killed")
+    claim.announce(f"unix:{left}")
+    claim.close()  # as the system does it for a killed process: what it announced stays
+    with EmbeddedServer(state, "the next", services=["storage"]):
+        assert not folder.exists()
+
+
 def test_failed_start_leaves_no_folder(state: StateDirectory) -> None:
     with EmbeddedServer(state, "a test", services=("storage",)):
         refused = EmbeddedServer(state, "another", services=("storage",))

@@ -23,6 +23,7 @@ from modyn.core.errors import (
     InternalError,
     InvalidInputError,
     ModynError,
+    NotAvailableError,
     UnavailableError,
     error_class_for,
 )
@@ -31,6 +32,8 @@ from modyn.core.rpc import Channel, RpcServer, arrow_stream, as_arrow_messages, 
 from modyn.proto import storage_pb2
 from modyn.proto.common_pb2 import ArrowMessage
 from modyn.proto.storage_pb2_grpc import StorageServicer, StorageStub, add_StorageServicer_to_server
+from modyn.proto.supervisor_pb2 import ListPipelinesRequest
+from modyn.proto.supervisor_pb2_grpc import SupervisorStub
 
 
 class Behaviour(StorageServicer):
@@ -229,6 +232,17 @@ def test_cancelling_a_stream_ends_it_on_both_sides(stub: StorageStub, behaviour:
 def test_a_port_in_use_is_a_conflict_that_names_it(server: RpcServer) -> None:
     with pytest.raises(ConflictError, match=f"cannot listen on {server.address}: the port is in use"):
         RpcServer(server.address, [])
+
+
+@pytest.mark.parametrize("text", ["host", "host:", "127.0.0.1:port", ":50051", "http://host:1", "unix:"])
+def test_what_is_no_address_is_refused_at_once(text: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"address '{text}': expected host:port"):
+        connect(text)
+
+
+def test_a_service_that_is_elsewhere_is_said_so(server: RpcServer) -> None:
+    with connect(server.address) as channel, pytest.raises(NotAvailableError, match="at the address of storage"):
+        SupervisorStub(channel).ListPipelines(ListPipelinesRequest())
 
 
 def test_nobody_at_an_address_is_said_so() -> None:

@@ -28,6 +28,8 @@ evaluation:
   handlers: [{name: h, models: matrix, strategy: {type: SlicingEvalStrategy, eval_every: 1d}}]
 """
 
+RELATIVE_YAML = YAML.replace("{dataset_id: d}", "{dataset_id: d, source: {format: parquet, path: data}}")
+
 
 @pytest.fixture
 def address(catalog: Catalog) -> Iterator[str]:
@@ -96,6 +98,7 @@ def test_unknown_and_malformed_ids(stub: SupervisorStub) -> None:
         ({"live": pb.Live(start_key=-1)}, InvalidInputError, "--start-key -1"),
         ({"base_path": "/somewhere"}, NotAllowedError, "--allow-user-code"),
         ({"pipeline_yaml": "pipeline: [1"}, InvalidInputError, "p.yaml"),
+        ({"pipeline_yaml": RELATIVE_YAML}, InvalidInputError, "data.source.path: path 'data' is relative"),
     ],
 )
 def test_a_submission_that_cannot_run_leaves_no_pipeline(

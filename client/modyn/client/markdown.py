@@ -89,8 +89,9 @@ def _composite(report: Report) -> list[str]:
     lines.append(
         "*Currently active*: every window is scored with the model that was live when it began: the last one trained "
         "only on data from before. *Currently trained*: with the next model, whose training data may reach into the "
-        "window, so it is optimistic; – if the handler does not score these models. Baselines use no model and are "
-        "scored on the same windows as currently active."
+        "window, so it is optimistic, and on all windows with a score, also the first ones without an active model; "
+        "– if the handler does not score these models. Baselines use no model and are scored on the same windows as "
+        "currently active."
     )
     for handler, datasets in report.composite.items():
         for dataset, metrics in datasets.items():

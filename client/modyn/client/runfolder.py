@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from modyn.client.markdown import report_markdown
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, fsync_file
 from modyn.core.report import Report
 
@@ -70,6 +70,11 @@ class RunFolder:
             staging.chmod(0o777 & ~_umask())
             self._stage(staging, report, resolved_yaml, job_outputs)
             self._publish(staging)
+        except OSError as error:
+            raise ModynError(
+                f"--output {self.path}: cannot be written: {error.strerror or error}; nothing is lost, "
+                f"`modyn-client report {report.pipeline.id} --output DIR` writes it elsewhere"
+            ) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import importlib
 import shutil
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,9 @@ JOB_SERVICES = ("trainer_server", "evaluator")
 
 READING_SERVICES = ("storage", "supervisor")
 """What reports, listings and statuses need: no jobs, so nothing heavy is loaded."""
+
+SOCKET_NAME = "modyn.sock"
+SOCKET_FOLDER_PREFIX = "modyn-"
 
 UNIX_PATH_LIMIT = 100
 """Longest path of a Unix socket in bytes (107 on Linux, 103 on macOS)."""
@@ -97,6 +100,7 @@ class Server:
         with ExitStack() as starting:  # undone if anything below fails
             claim = self.state.claim(self.services, self._what)
             starting.callback(claim.close)
+            _remove_left_sockets(claim.former_addresses)
             launcher = self._start_launcher(starting)  # first: it imports while the rest starts
             catalog = Catalog(self._catalog_url or self.state.default_catalog_url)
             starting.callback(catalog.close)
@@ -210,7 +214,7 @@ class EmbeddedServer(Server):
 
     def start(self) -> None:
         folder = private_folder()
-        self.address = f"unix:{folder / 'modyn.sock'}"
+        self.address = f"unix:{folder / SOCKET_NAME}"
         try:
             super().start()
         except BaseException:
@@ -228,11 +232,21 @@ def embedded(state: StateDirectory, what: str, **options: Any) -> EmbeddedServer
 
 def private_folder() -> Path:
     """A new directory (mode 0700) whose path is short enough for a Unix socket."""
-    folder = Path(tempfile.mkdtemp(prefix="modyn-"))
-    if len(bytes(folder)) + len("/modyn.sock") <= UNIX_PATH_LIMIT:
+    folder = Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX))
+    if len(bytes(folder)) + len(f"/{SOCKET_NAME}") <= UNIX_PATH_LIMIT:
         return folder
     folder.rmdir()
-    return Path(tempfile.mkdtemp(prefix="modyn-", dir="/tmp"))  # mkdtemp makes it private
+    return Path(tempfile.mkdtemp(prefix=SOCKET_FOLDER_PREFIX, dir="/tmp"))  # mkdtemp makes it private
+
+
+def _remove_left_sockets(addresses: Iterable[str]) -> None:
+    """Removes the socket folders of private servers that were killed; they are gone, for their locks are free."""
+    for address in addresses:
+        socket = Path(address.removeprefix("unix:"))
+        if socket.name == SOCKET_NAME and socket.parent.name.startswith(SOCKET_FOLDER_PREFIX) and socket.is_socket():
+            with suppress(OSError):  # not worth a failure
+                socket.unlink()
+                socket.parent.rmdir()
 
 
 def _checked(services: Sequence[str]) -> tuple[str, ...]:

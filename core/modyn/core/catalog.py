@@ -56,6 +56,15 @@ class Catalog:
             event.listen(self._engine, "begin", _begin_sqlite)
         self._migrate_lock = threading.Lock()
 
+    @property
+    def _remedy(self) -> str:
+        if self.is_sqlite:
+            return (
+                "check that the file can be written, the disk is not full, and the file is whole; "
+                "if it is damaged, restore it or use another state directory"
+            )
+        return "check that the database runs and the URL, user and free disk space are right"
+
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
 
@@ -88,8 +97,7 @@ class Catalog:
         except (DatabaseError, InterfaceError, PoolTimeoutError) as error:
             reason = str(getattr(error, "orig", error)).strip().splitlines()
             raise UnavailableError(
-                f"the catalog at {self} cannot be used: {reason[0] if reason else error}; "
-                "check that the database runs and the URL, user and free disk space are right"
+                f"the catalog at {self} cannot be used: {reason[0] if reason else error}; {self._remedy}"
             ) from error
 
     def migrate(self, service: str, versions: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from modyn.core.errors import (
     InternalError,
     InvalidInputError,
     ModynError,
+    NotAvailableError,
     UnavailableError,
     error_class_for,
 )
@@ -216,12 +218,19 @@ _PROBE = "/modyn.v1.Probe/Answer"
 """A method no server has: that it says so shows that one is there."""
 
 
+_ADDRESS = re.compile(r"unix:.+|[^:/]+:\d{1,5}|\[[^]]+\]:\d{1,5}")
+"""``host:port``, ``[IPv6]:port`` or ``unix:path``."""
+
+
 def connect(address: str, *, timeout_seconds: float = 10.0) -> Channel:
     """A channel to a server, checked to be reachable.
 
     Raises:
+        InvalidInputError: it is no address.
         UnavailableError: nothing answers at the address within the timeout.
     """
+    if not _ADDRESS.fullmatch(address):
+        raise InvalidInputError(f"address {address!r}: expected host:port, such as 127.0.0.1:50051, or unix:path")
     raw = grpc.insecure_channel(address, options=_OPTIONS)
     try:
         # Not channel_ready_future: a channel it watched takes 200 ms to close.
@@ -359,4 +368,9 @@ def to_domain_error(error: grpc.RpcError) -> ModynError:
         return CancelledError("the call was cancelled")
     if code is grpc.StatusCode.UNAVAILABLE:
         return UnavailableError(f"the server cannot be reached or went away ({details})")
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return NotAvailableError(
+            "the server at this address does not offer this call; where services are processes of their own, datasets "
+            "are at the address of storage and pipelines at that of supervisor"
+        )
     return error_class_for(code)(details or str(code))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,7 +67,7 @@ class StateDirectory:
         except FileNotFoundError:
             return None
 
-    def claim(self, services: Iterable[str], what: str) -> Claim:
+    def claim(self, services: Sequence[str], what: str) -> Claim:
         """Takes the locks of services, all or none.
 
         Raises:
@@ -90,17 +90,23 @@ class StateDirectory:
                     f"the state directory {self.path} is in use by {who}; wait for it, stop it, "
                     "or use another one with --state DIR"
                 ) from None
-        claim = Claim(files, what)
+        claim = Claim(files, what, self._announced(services))
         claim.announce(None)
         return claim
+
+    def _announced(self, services: Sequence[str]) -> frozenset[str]:
+        holders = [_read_holder(self.path / "locks" / service) for service in services]
+        return frozenset(holder.address for holder in holders if holder is not None and holder.address is not None)
 
 
 class Claim:
     """Locks held on a state directory until closed (or until the process dies)."""
 
-    def __init__(self, files: list[int], what: str) -> None:
+    def __init__(self, files: list[int], what: str, former_addresses: frozenset[str]) -> None:
         self._files = files
         self._what = what
+        self.former_addresses = former_addresses
+        """Where earlier holders listened; all of them are gone, killed ones without tidying up."""
 
     def announce(self, address: str | None) -> None:
         """Writes who holds the locks and where it listens."""

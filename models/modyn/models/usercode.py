@@ -133,8 +133,12 @@ def describe_error(error: BaseException) -> str:
     ValueError: invalid literal for int() with base 10: 'x'
     """
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames:
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<frozen importlib")
+    ]
+    if not frames or isinstance(error, SyntaxError):  # a syntax error says itself where it is
         return text
     frame = frames[-1]
     return f"{text} (line {frame.lineno} of {Path(frame.filename).name}, in {frame.name})"

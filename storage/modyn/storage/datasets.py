@@ -56,10 +56,10 @@ class Datasets:
             names = sorted(self._datasets)
         if dataset is None:
             close = difflib.get_close_matches(name, names, n=3)
-            known = f"the nearest are {', '.join(map(repr, close))}" if close else f"{len(names)} are registered"
+            known = f"the nearest are {', '.join(map(repr, close))}" if close else f"there are {len(names)} others"
             raise NotFoundError(
-                f"no dataset is named {name!r}; {known}. Register it with a `data.source`, or list all with "
-                "`modyn-client datasets list`"
+                f"no dataset is named {name!r}; {known}. Register it by a `source` in the pipeline or with "
+                "`modyn-client datasets register`; `modyn-client datasets list` shows all"
             )
         return dataset
 

@@ -90,10 +90,7 @@ class Datasets:
         try:
             return self._storage.DescribeDataset(storage_pb2.DescribeDatasetRequest(name=dataset))
         except NotFoundError as error:
-            raise NotFoundError(
-                f"{section}.dataset_id: {error.message}; give {section}.source, or register it with "
-                "`modyn-client datasets register`"
-            ) from None
+            raise NotFoundError(f"{section}.dataset_id: {error.message}") from None
 
     def _ingest(self, dataset: str) -> int:
         stream = self._storage.Ingest(storage_pb2.IngestRequest(dataset=dataset))

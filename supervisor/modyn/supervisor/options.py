@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from modyn.core.config.pipeline import DataSection, PipelineConfig, evaluation_datasets
 from modyn.core.errors import InvalidInputError, NotAllowedError
 from modyn.proto import supervisor_pb2 as pb
 
@@ -62,6 +63,17 @@ class RunOptions:
             # What has arrived is seen in key order.
             return RunOptions(live=True, order="arrival", start_key=start_key, **common)  # type: ignore[arg-type]
         return _replay_options(request.replay, common)
+
+    def check_paths(self, config: PipelineConfig) -> None:
+        """
+        Raises:
+            InvalidInputError: a source is relative to a folder that the server does not know.
+        """
+        sections: dict[str, DataSection] = {"data": config.data}
+        sections |= {f"evaluation.datasets[{i}]": data for i, data in enumerate(evaluation_datasets(config))}
+        for name, data in sections.items():
+            if data.source is not None:
+                self.resolve(data.source.path, f"{name}.source.path")
 
     def resolve(self, path: str, key: str) -> str:
         """The absolute form of a path in the pipeline."""

@@ -90,6 +90,7 @@ class SupervisorService(SupervisorServicer):
         config = loaded.require_runnable()
         options = RunOptions.from_request(request, allow_user_code=self._allow_user_code)
         check_allowed(config.data, options.code_root, allow_user_code=self._allow_user_code)
+        options.check_paths(config)
         row = self._journal.create_pipeline(
             PipelineRow(
                 id=0,

@@ -123,8 +123,12 @@ def compare(
     from modyn.client.comparison import print_comparison
     from modyn.client.connection import Target, connected
     from modyn.client.runfolder import read_report
+    from modyn.core.errors import InvalidInputError
 
     reports: dict[str, Report] = {ref: read_report(Path(ref)) for ref in pipeline_ids if _is_run_folder(ref)}
+    for ref in pipeline_ids:
+        if ref not in reports and not ref.isdigit():
+            raise InvalidInputError(f"compare {ref!r}: expected the id of a pipeline, or a folder with a report.json")
     if len(reports) < len(set(pipeline_ids)):
         with connected(Target(server, state, catalog), what="compare") as client:
             reports |= _reports(client, [ref for ref in pipeline_ids if ref not in reports])
