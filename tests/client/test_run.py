@@ -108,6 +108,22 @@ def test_run_to_the_end_and_again(folder: Path, start: Callable[..., subprocess.
     assert second.cost.trainings_reused == 4
     assert without_volatile(second) == without_volatile(first)
     looking_at_what_was_done(folder)
+    a_false_start_does_not_replace_a_report(folder)
+
+
+def a_false_start_does_not_replace_a_report(folder: Path) -> None:
+    before = read_report(folder / "again")
+    text = (
+        (folder / "pipeline.yaml")
+        .read_text()
+        .replace("path: data", "path: nowhere")
+        .replace("dataset_id: d", "dataset_id: e")
+    )
+    (folder / "wrong.yaml").write_text(text)
+    result = modyn("run", "wrong.yaml", "--output", "again", cwd=folder)
+    assert result.returncode == 2
+    assert "nowhere" in result.stderr
+    assert read_report(folder / "again") == before
 
 
 def looking_at_what_was_done(folder: Path) -> None:

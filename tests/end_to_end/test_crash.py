@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from modyn.client import Client
 from modyn.core.report import Report, without_volatile
+from modyn.proto.supervisor_pb2 import Pipeline
 from tests.conftest import processes_of_session
 from tests.helpers.streams import project
 
@@ -68,6 +70,11 @@ def test_killed_and_run_again(tmp_path: Path, triggers_before_the_kill: int) -> 
     while alive(children):
         assert time.monotonic() < deadline, f"processes are left behind: {alive(children)}"
         time.sleep(0.02)
+    with Client.embedded(tmp_path / "state", services=["storage", "supervisor"]) as client:
+        [interrupted] = client.pipelines()
+    assert interrupted.status == Pipeline.INTERRUPTED
+    assert interrupted.num_triggers >= triggers_before_the_kill - 1  # the last one may not have been journaled
+    assert interrupted.samples_seen == 120 * interrupted.num_triggers
     again = run(tmp_path, "state", "out")
     assert again.cost.trainings_reused >= triggers_before_the_kill
     undisturbed = run(tmp_path, "fresh", "fresh-out")

@@ -42,13 +42,14 @@ class RunFolder:
         existing = next((p for p in (self.path, *self.path.parents) if p.exists()), self.path)
         if not os.access(existing, os.W_OK | os.X_OK):
             raise InvalidInputError(f"--output {self.path}: {existing} is not writable; name another folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not self._holds_report():
+        if self.path.is_dir() and any(self.path.iterdir()) and not self.holds_report():
             raise InvalidInputError(
                 f"--output {self.path}: the folder is not empty and holds no report of this tool; "
                 "nothing in it was touched, name another folder"
             )
 
-    def _holds_report(self) -> bool:
+    def holds_report(self) -> bool:
+        """Whether an earlier run left its report here."""
         try:
             document = json.loads((self.path / REPORT_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -50,9 +50,11 @@ def run_pipeline(
         jobs = (
             [] if target.server is not None or not ended.HasField("error") else _job_outputs(target.state, pipeline_id)
         )
-        folder.write(report, resolved_yaml, job_outputs=jobs)
-    print_report(report)
-    typer.echo(f"results: {_shown(folder.path)}")
+        nothing_done = ended.HasField("error") and not report.triggers
+        if not (nothing_done and folder.holds_report()):  # a good report is not given up for that of a false start
+            folder.write(report, resolved_yaml, job_outputs=jobs)
+            print_report(report)
+            typer.echo(f"results: {_shown(folder.path)}")
     raise_for_status(ended)
     if stopper.received is not None and ended.status != Pipeline.COMPLETED:
         raise typer.Exit(stopper.received.exit_status)

@@ -110,7 +110,7 @@ class Datasets:
         )
         if progress.quarantined:
             self._events.add(
-                notice=f"dataset {dataset!r}: {progress.quarantined} files could not be read and were set aside; "
+                notice=f"dataset {dataset!r}: files that could not be read and were set aside: {progress.quarantined}; "
                 f"`modyn-client datasets describe {dataset}` says why"
             )
         return progress.end_key

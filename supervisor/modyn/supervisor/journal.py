@@ -173,15 +173,20 @@ class Journal:
     # ------------------------------------------------------------------------------------------- triggers
 
     def add_trigger(
-        self, pipeline_id: int, row: TriggerRow, *, cursor: int | None, trigger_state: dict[str, Any]
+        self, pipeline_id: int, row: TriggerRow, *, trigger_state: dict[str, Any], **position: float | None
     ) -> None:
-        """A trigger is done: its row, the loop's position and the policy's memory, all or none."""
+        """A trigger is done: its row, the policy's memory and the loop's position, all or none.
+
+        Args:
+            pipeline_id: of the pipeline.
+            row: of the trigger.
+            trigger_state: what the policy remembers.
+            position: columns of the pipeline's row that say where the loop is, such as ``cursor``.
+        """
         with self._catalog.write() as connection:
             connection.execute(TRIGGERS.insert().values(pipeline_id=pipeline_id, **asdict(row)))
             connection.execute(
-                PIPELINES.update()
-                .where(PIPELINES.c.id == pipeline_id)
-                .values(cursor=cursor, trigger_state=trigger_state)
+                PIPELINES.update().where(PIPELINES.c.id == pipeline_id).values(trigger_state=trigger_state, **position)
             )
 
     def triggers(self, pipeline_id: int) -> list[TriggerRow]:

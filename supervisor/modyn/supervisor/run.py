@@ -123,7 +123,7 @@ class PipelineRun:
         self._cut_short = self._stop.stopped
         if run_end_key is not None and not self._loop.progress.samples_seen and not self._stop.stopped:
             raise InvalidInputError(f"dataset {config.data.dataset_id!r} has no samples in the stretch to be replayed")
-        self._save_progress()
+        self._update(**self._position())
         self._evaluations.after_pipeline(self._triggers)
 
     def _open_source(self, datasets: Datasets, end_key: int, run_end_key: int | None) -> ArrivalSource:
@@ -168,7 +168,8 @@ class PipelineRun:
         return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
 
     def _on_done(self, row: TriggerRow, cursor: int | None, state: dict[str, Any]) -> None:
-        self._context.journal.add_trigger(self._row.id, row, cursor=cursor, trigger_state=state)
+        position = self._position()
+        self._context.journal.add_trigger(self._row.id, row, trigger_state=state, cursor=cursor, **position)
         self._triggers.append(row)
         self.events.add(
             trigger=pb.TriggerStatus(
@@ -183,21 +184,23 @@ class PipelineRun:
 
     # -------------------------------------------------------------------------------------------- bookkeeping
 
-    def _save_progress(self) -> None:
+    def _position(self) -> dict[str, Any]:
+        """Where the loop is, as columns of the pipeline's row."""
         progress = self._loop.progress
-        self._update(
-            samples_seen=progress.samples_seen,
-            first_timestamp=progress.first_timestamp,
-            last_timestamp=progress.data_clock,
-            trigger_seconds=progress.trigger_seconds,
-            # The stretch that a live run saw, for a replay of it.
-            **({"end_key": progress.cursor} if self._context.options.live else {}),
-        )
+        position = {
+            "samples_seen": progress.samples_seen,
+            "first_timestamp": progress.first_timestamp,
+            "last_timestamp": progress.data_clock,
+            "trigger_seconds": progress.trigger_seconds,
+        }
+        if self._context.options.live:  # the stretch seen so far, for a replay of it
+            position["end_key"] = progress.cursor
+        return position
 
     def _finish(self, outcome: dict[str, Any]) -> None:
         """Journals the outcome; whatever goes wrong with that, watchers hear of the end."""
         try:
-            self._save_progress()
+            self._update(**self._position())
             self._update(
                 ended_at=time.time(),
                 evaluate_seconds=self._evaluations.compute_seconds,
