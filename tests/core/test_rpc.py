@@ -304,3 +304,13 @@ def test_peers_share_one_channel_per_address(server: RpcServer, monkeypatch: pyt
     peers.close()
     assert describe(peers.storage, "again").name == "again"
     peers.close()
+
+
+def test_a_call_after_the_connection_was_closed_is_a_domain_error(server: RpcServer) -> None:
+    channel = connect(server.address)
+    stub = StorageStub(channel)
+    channel.close()
+    with pytest.raises(CancelledError, match="closed"):
+        stub.ListDatasets(storage_pb2.ListDatasetsRequest())
+    with pytest.raises(CancelledError, match="closed"):
+        list(stub.Ingest(storage_pb2.IngestRequest(dataset="x")))

@@ -13,6 +13,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, cast
 
 import grpc
@@ -313,15 +314,25 @@ def _codecs(deserializer: Any) -> tuple[Any, Any]:
     return _serialize, None if deserializer == ArrowMessage.FromString else deserializer
 
 
+@contextmanager
+def _domain_errors() -> Iterator[None]:
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise to_domain_error(error) from None
+    except ValueError as error:
+        if "closed" not in str(error):  # that is how gRPC refuses a call after the channel was closed
+            raise
+        raise CancelledError("the connection was closed") from None
+
+
 class _Call:
     def __init__(self, inner: Any) -> None:
         self._inner = inner
 
     def __call__(self, request: Any, timeout: float | None = None, **options: Any) -> Any:
-        try:
+        with _domain_errors():
             return self._inner(request, timeout=timeout, **options)
-        except grpc.RpcError as error:
-            raise to_domain_error(error) from None
 
 
 class _StreamCall:
@@ -329,7 +340,8 @@ class _StreamCall:
         self._inner = inner
 
     def __call__(self, request: Any, timeout: float | None = None, **options: Any) -> ResponseStream:
-        return ResponseStream(self._inner(request, timeout=timeout, **options))
+        with _domain_errors():
+            return ResponseStream(self._inner(request, timeout=timeout, **options))
 
 
 class ResponseStream:
@@ -342,10 +354,8 @@ class ResponseStream:
         return self
 
     def __next__(self) -> Any:
-        try:
+        with _domain_errors():
             return next(self._call)
-        except grpc.RpcError as error:
-            raise to_domain_error(error) from None
 
     def cancel(self) -> None:
         self._call.cancel()
