@@ -13,7 +13,15 @@ import pytest
 from modyn.client import Client, LiveOptions, ReplayOptions
 from modyn.core.report import Report
 from modyn.proto.supervisor_pb2 import Pipeline
-from tests.helpers.streams import START, drifting_table, pipeline_tree, project, write_daily_files, write_pipeline
+from tests.helpers.streams import (
+    DAILY_AFTER_TRAINING,
+    START,
+    drifting_table,
+    pipeline_tree,
+    project,
+    write_daily_files,
+    write_pipeline,
+)
 
 TIMEOUT_SECONDS = 60.0
 
@@ -125,17 +133,11 @@ def test_a_live_pipeline_can_start_at_an_earlier_key(client: Client, tmp_path: P
 
 
 def test_windows_are_scored_once_they_are_complete(client: Client, tmp_path: Path) -> None:
-    handler = {
-        "name": "daily",
-        "models": "matrix",
-        "execution_time": "after_training",
-        "strategy": {"type": "SlicingEvalStrategy", "eval_every": "1d"},
-    }
     pipeline = write_pipeline(
         tmp_path,
         data={"dataset_id": "complete"},
         trigger={"id": "DataAmountTrigger", "num_samples": 100},
-        evaluation={"handlers": [handler]},
+        evaluation={"handlers": [DAILY_AFTER_TRAINING]},
     )
     client.register_dataset("complete")
     pipeline_id = start_live(client, pipeline)
@@ -185,17 +187,11 @@ def test_a_replay_by_arrival_of_nothing_is_refused(client: Client, tmp_path: Pat
 
 
 def test_a_late_sample_does_not_move_the_windows(client: Client, tmp_path: Path) -> None:
-    handler = {
-        "name": "daily",
-        "models": "matrix",
-        "execution_time": "after_training",
-        "strategy": {"type": "SlicingEvalStrategy", "eval_every": "1d"},
-    }
     pipeline = write_pipeline(
         tmp_path,
         data={"dataset_id": "grid"},
         trigger={"id": "DataAmountTrigger", "num_samples": 100},
-        evaluation={"handlers": [handler]},
+        evaluation={"handlers": [DAILY_AFTER_TRAINING]},
     )
     client.register_dataset("grid")
     pipeline_id = start_live(client, pipeline)

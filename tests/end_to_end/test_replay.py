@@ -11,7 +11,16 @@ import pytest
 from modyn.client import Client, ReplayOptions
 from modyn.core.report import Report, without_volatile
 from modyn.proto.supervisor_pb2 import Pipeline
-from tests.helpers.streams import DAY, START, drifting_table, pipeline_tree, project, write_daily_files, write_pipeline
+from tests.helpers.streams import (
+    DAILY_AFTER_TRAINING,
+    DAY,
+    START,
+    drifting_table,
+    pipeline_tree,
+    project,
+    write_daily_files,
+    write_pipeline,
+)
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +125,10 @@ def test_from_scratch_and_warm_start_differ_after_the_first_model(client: Client
 
 
 def test_after_training_evaluation_gives_the_same_scores(client: Client, stream: Path, tmp_path: Path) -> None:
-    handler = {
-        "name": "daily",
-        "models": "matrix",
-        "execution_time": "after_training",
-        "strategy": {"type": "SlicingEvalStrategy", "eval_every": "1d"},
-    }
     after_pipeline = replay(client, over(stream, tmp_path))
-    after_training = replay(client, over(stream, tmp_path, evaluation={"handlers": [handler]}), reuse=False)
+    after_training = replay(
+        client, over(stream, tmp_path, evaluation={"handlers": [DAILY_AFTER_TRAINING]}), reuse=False
+    )
     assert after_training.composite == after_pipeline.composite
     assert after_training.windows == after_pipeline.windows
     assert after_training.evaluations == after_pipeline.evaluations

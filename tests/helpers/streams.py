@@ -14,6 +14,15 @@ DAY = 86_400
 START = 1_000_000_000 // DAY * DAY
 
 
+DAILY_AFTER_TRAINING = {
+    "name": "daily",
+    "models": "matrix",
+    "execution_time": "after_training",
+    "strategy": {"type": "SlicingEvalStrategy", "eval_every": "1d"},
+}
+"""An evaluation handler: every model on every day, right after its training."""
+
+
 def drifting_table(days: int = 12, per_day: int = 40, seed: int = 0) -> pa.Table:
     """A two-class stream whose boundary turns by some degrees a day; in time order, four numeric columns."""
     rng = np.random.default_rng(seed)

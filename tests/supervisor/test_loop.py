@@ -27,15 +27,13 @@ class Recorder:
 
     keys: list[list[int]] = field(default_factory=list)
     rows: list[TriggerRow] = field(default_factory=list)
-    cursors: list[int | None] = field(default_factory=list)
 
     def handle(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
         self.keys.append(new_data.to_array().tolist())
         return replace(row, model="m", samples=len(new_data))
 
-    def done(self, row: TriggerRow, cursor: int | None, state: dict[str, Any]) -> None:
+    def done(self, row: TriggerRow, state: dict[str, Any]) -> None:
         self.rows.append(row)
-        self.cursors.append(cursor)
 
 
 def run(

@@ -125,9 +125,10 @@ class Evaluations:
                 windows_of.setdefault(models[trigger], set()).add(position[target.window.start, target.window.end])
         evaluation = self._config.evaluation
         assert evaluation is not None, "there are no handlers without an evaluation section"
+        name = dataset.dataset_id
         request = evaluator_pb.EvaluateRequest(
             pipeline_id=str(self._pipeline_id),
-            dataset=dataset.dataset_id,
+            dataset=name,
             data=to_value(dataset.model_dump(mode="json", exclude={"metrics", "batch_size"})),
             model=to_value(self._config.model.model_dump(mode="json")),
             metrics=[to_value(METRICS.dump(metric)) for metric in dataset.metrics],
@@ -137,12 +138,13 @@ class Evaluations:
             device=evaluation.device,
             threads=self._config.training.threads,
             reuse=self._options.reuse,
-            baselines=True,
+            # Once a window: they do not depend on models.
+            baselines=any((target.handler, name, target.window) not in self._with_baselines for target in targets),
             code=CodeOrigin(root=self._options.code_root),
-            end_key=self._end_keys[dataset.dataset_id],
+            end_key=self._end_keys[name],
             seed=self._config.training.seed,
         )
-        self._collect(dataset.dataset_id, request, targets, models, intervals)
+        self._collect(name, request, targets, models, intervals)
 
     def _collect(
         self,

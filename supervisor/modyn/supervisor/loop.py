@@ -31,7 +31,7 @@ class TriggerLoop:
     Args:
         trigger: the policy.
         handle: called at each firing as ``handle(firing, new_data, row)``; trains and answers the finished row.
-        done: called as ``done(row, cursor, state)`` once the policy has heard of the training.
+        done: called as ``done(row, state)`` once the policy has heard of the training.
         maximum_triggers: after the last one, arrivals are no longer looked at.
     """
 
@@ -39,7 +39,7 @@ class TriggerLoop:
         self,
         trigger: Trigger,
         handle: Callable[[Firing, KeySet, TriggerRow], TriggerRow],
-        done: Callable[[TriggerRow, int | None, dict[str, Any]], None],
+        done: Callable[[TriggerRow, dict[str, Any]], None],
         maximum_triggers: int | None,
     ) -> None:
         self._trigger = trigger
@@ -48,8 +48,7 @@ class TriggerLoop:
         self._maximum = maximum_triggers
         self._state = trigger.initial_state()
         self._pending: list[KeySet] = []
-        self._pending_span: tuple[int, int] | None = None
-        self._handed_over: int | None = None
+        self._pending_first: int | None = None
         self._next_index = 0
         self.progress = Progress()
 
@@ -75,8 +74,7 @@ class TriggerLoop:
             return
         first, last = int(arrivals.timestamps.min()), int(arrivals.timestamps.max())
         self._pending.append(KeySet.from_array(arrivals.keys))
-        span = self._pending_span
-        self._pending_span = (first, last) if span is None else (min(span[0], first), max(span[1], last))
+        self._pending_first = first if self._pending_first is None else min(self._pending_first, first)
         progress = self.progress
         progress.samples_seen += len(arrivals)
         progress.first_timestamp = first if progress.first_timestamp is None else min(progress.first_timestamp, first)
@@ -85,10 +83,8 @@ class TriggerLoop:
 
     def _fire(self, firing: Firing) -> None:
         new_data = KeySet.concat(self._pending)
-        assert self._pending_span is not None, "a trigger without new data does not fire"
-        first, last = self._pending_span
-        self._handed_over = last if self._handed_over is None else max(self._handed_over, last)
-        self._pending, self._pending_span = [], None
+        first, self._pending, self._pending_first = self._pending_first, [], None
+        assert first is not None, "a trigger without new data does not fire"
         index = self._next_index
         self._next_index += 1
         row = TriggerRow(
@@ -97,9 +93,9 @@ class TriggerLoop:
             reason=firing.reason,
             new_samples=len(new_data),
             first_timestamp=first,
-            last_timestamp=self._handed_over,
+            last_timestamp=self.progress.data_clock,  # all that was taken so far is handed over with this trigger
         )
         row = self._handle(firing, new_data, row)
         outcome = TrainingOutcome(index, row.model, row.samples, row.select_seconds + row.train_seconds)
         self._state = self._trigger.after_training(self._state, outcome)
-        self._done(row, self.progress.cursor, self._state.model_dump(mode="json"))
+        self._done(row, self._state.model_dump(mode="json"))

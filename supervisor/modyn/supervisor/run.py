@@ -167,9 +167,8 @@ class PipelineRun:
             evaluate_seconds = self._evaluations.after_training([*self._triggers, row], firing.timestamp)
         return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
 
-    def _on_done(self, row: TriggerRow, cursor: int | None, state: dict[str, Any]) -> None:
-        position = self._position()
-        self._context.journal.add_trigger(self._row.id, row, trigger_state=state, cursor=cursor, **position)
+    def _on_done(self, row: TriggerRow, state: dict[str, Any]) -> None:
+        self._context.journal.add_trigger(self._row.id, row, trigger_state=state, **self._position())
         self._triggers.append(row)
         self.events.add(
             trigger=pb.TriggerStatus(
@@ -191,6 +190,7 @@ class PipelineRun:
             "samples_seen": progress.samples_seen,
             "first_timestamp": progress.first_timestamp,
             "last_timestamp": progress.data_clock,
+            "cursor": progress.cursor,
             "trigger_seconds": progress.trigger_seconds,
         }
         if self._context.options.live:  # the stretch seen so far, for a replay of it
@@ -200,8 +200,8 @@ class PipelineRun:
     def _finish(self, outcome: dict[str, Any]) -> None:
         """Journals the outcome; whatever goes wrong with that, watchers hear of the end."""
         try:
-            self._update(**self._position())
             self._update(
+                **self._position(),
                 ended_at=time.time(),
                 evaluate_seconds=self._evaluations.compute_seconds,
                 evaluate_reused_seconds=self._evaluations.reused_seconds,
