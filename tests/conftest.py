@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
-import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,51 +10,18 @@ import pytest
 
 from modyn.core.catalog import Catalog
 from modyn.core.state import StateDirectory
+from tests.postgres import running_postgres
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-UNPRIVILEGED_USER = "nobody"
-
-
-def postgres_binary(name: str) -> str | None:
-    """Path of a PostgreSQL server binary; Debian keeps them off the PATH."""
-    candidates = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"), reverse=True)
-    return str(candidates[0]) if candidates else shutil.which(name)
-
-
-def _wrapper(folder: Path, binary: str) -> str:
-    """A script that runs a PostgreSQL binary as an unprivileged user, because it refuses to run as root."""
-    user = pwd.getpwnam(UNPRIVILEGED_USER)
-    script = folder / f"as_user_{Path(binary).name}"
-    script.write_text(
-        "#!/bin/sh\n"
-        f"chown -R {user.pw_uid}:{user.pw_gid} {folder}/base\n"
-        f'exec setpriv --reuid={user.pw_uid} --regid={user.pw_gid} --clear-groups "{binary}" "$@"\n'
-    )
-    script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    return str(script)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """URL of a real PostgreSQL server's database ``test``; skipped where PostgreSQL is not installed."""
-    import testing.postgresql
-
-    initdb, postgres = postgres_binary("initdb"), postgres_binary("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("PostgreSQL server binaries (initdb, postgres) are not installed")
-    # Not in pytest's own folder, which is closed to the unprivileged user.
-    folder = Path(tempfile.mkdtemp(prefix="modyn-postgres-"))
-    folder.chmod(0o755)
-    base = folder / "base"
-    base.mkdir()
-    if os.geteuid() == 0:
-        initdb, postgres = _wrapper(folder, initdb), _wrapper(folder, postgres)
-    server = testing.postgresql.Postgresql(initdb=initdb, postgres=postgres, base_dir=str(base))
-    try:
-        yield server.url()
-    finally:
-        server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+    with running_postgres() as url:
+        if url is None:
+            pytest.skip("PostgreSQL server binaries (initdb, postgres) are not installed")
+        yield url
 
 
 @pytest.fixture

@@ -16,7 +16,9 @@ import typer
 
 from modyn.client.cli import app
 from modyn.client.commands.serve import NEEDS, check_peers
+from modyn.client.server import LINEAGE_SERVICES, EmbeddedServer
 from modyn.core.report import Report, without_volatile
+from modyn.core.state import StateDirectory
 from tests.client.reports import report
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -65,6 +67,28 @@ def test_documented_commands_are_accepted(arguments: list[str]) -> None:
     given = command.make_context("modyn", arguments).params
     if command.name == "serve":
         check_peers(tuple(given["services"] or NEEDS), {name: given.get(name) for name in NEEDS})
+
+
+def python_blocks(page: str) -> list[str]:
+    text: str = (DOCS / "howto" / page).read_text()
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["ingestion_jobs.md", "late_labels.md", "deletion.md"])
+def test_documented_programs_print_what_they_say(
+    page: str, state: StateDirectory, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A comment behind a `print` is what it prints; values of several prints are between commas."""
+    server = EmbeddedServer(state, "a test", services=LINEAGE_SERVICES, runs_jobs=False)
+    with server:
+        for code in python_blocks(page):
+            exec(compile(code.replace("127.0.0.1:50051", server.address), page, "exec"), {})
+            said = re.findall(r"print\(.*\)  # (.+)", code)
+            printed = capfd.readouterr().out.splitlines()
+            if len(said) == 1 and len(printed) == 1:
+                assert printed == said
+            elif said:
+                assert [line.split()[-1] for line in printed] == said[0].split(", ")
 
 
 def test_every_plugin_has_a_section_and_its_keys_a_meaning(generate: ModuleType) -> None:

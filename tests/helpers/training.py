@@ -26,6 +26,8 @@ from modyn.proto.common_pb2 import ArrowMessage
 from modyn.proto.selector_pb2 import (
     CreateTrainingSetRequest,
     DescribeTrainingSetRequest,
+    FindTrainingSetsRequest,
+    FoundTrainingSet,
     ReadTrainingSetRequest,
     TrainingSet,
 )
@@ -75,6 +77,11 @@ class TrainingSets(SelectorServicer):
             raise NotFoundError(f"no training set {request.digest}")
         return self._sets[request.digest][0]
 
+    def FindTrainingSets(
+        self, request_iterator: Iterator[FindTrainingSetsRequest], context: grpc.ServicerContext
+    ) -> Iterator[FoundTrainingSet]:
+        raise NotAvailableError("training sets are found by the real selector")
+
     def ReadTrainingSet(self, request: ReadTrainingSetRequest, context: grpc.ServicerContext) -> Iterator[ArrowMessage]:
         described, keys, weights = self._sets[request.digest]
         assert not described.HasField("ranges"), "ranges need no second call"
@@ -116,8 +123,12 @@ class TrainingServer:
         """A new dataset with these labels and payload columns, keys 0 to n - 1."""
         name = f"data{next(self._names)}"
         self.peers.storage.RegisterDataset(RegisterDatasetRequest(name=name))
-        append(self.peers.storage, name, "all", [batch_of(label=labels, **payload)])
+        self.append(name, labels, **payload)
         return name
+
+    def append(self, dataset: str, labels: pa.Array | npt.ArrayLike, **payload: Any) -> None:
+        """The samples of an empty dataset."""
+        append(self.peers.storage, dataset, "all", [batch_of(label=labels, **payload)])
 
     def request(
         self,

@@ -13,7 +13,9 @@ from modyn.core.catalog import Catalog, insert_missing
 from modyn.selector.catalog import SelectorCatalog, TrainingSetRow, TriggerRow
 from modyn.selector.tables import metadata, training_sets
 
-SET = TrainingSetRow(digest="d0", dataset="numbers", num_samples=2**40, has_weights=False, created_at=1.5)
+SET = TrainingSetRow(
+    digest="d0", dataset="numbers", num_samples=2**40, has_weights=False, created_at=1.5, key_file="d0"
+)
 TRIGGER = TriggerRow(
     pipeline_id="p",
     trigger_index=0,

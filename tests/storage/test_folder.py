@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modyn.core.errors import UnavailableError
-from modyn.storage.folder import CompletenessTracker, glob_regex, list_files
+from modyn.core.globs import glob_regex
+from modyn.core.plugins.formats import FORMATS
+from modyn.storage.folder import CompletenessTracker, companion_versions, companions_of, list_files, list_source
 from tests.storage.support import settle
 
 
@@ -55,6 +57,47 @@ def test_files_are_listed_with_their_identity(folder: Path) -> None:
     assert files["sub/ü ö.csv"].path == path
     assert files["sub/ü ö.csv"].mtime_ns == 77 * 10**9
     assert files["bad\\xff.csv"].path == odd
+
+
+@pytest.mark.parametrize("pattern", ["**/*.csv", "**/a*", "**/x/*", "*/*.csv", "**/**", "**/[ab].{csv,tsv}"])
+def test_patterns_mean_the_same_whatever_part_of_a_name_is_looked_at(folder: Path, pattern: str) -> None:
+    names = ["a.csv", "x/a.csv", "x/y/a.csv", "b.tsv", "x/b.tsv", "ab/c.csv", "x/csv"]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        _touch(folder / name)
+    expected = {name for name in names if glob_regex(pattern).fullmatch(name)}
+    assert {file.name for file in list_files(folder, pattern)} == expected
+
+
+def test_label_files_are_found_beside_their_samples(folder: Path) -> None:
+    source = FORMATS.parse(
+        {"format": "files", "path": str(folder), "file_extension": "dat", "label_file_extension": "label"}
+    )
+    (folder / "ü").mkdir()
+    for name in ("a.dat", "b.dat", "ü/c.dat", "ü/c.label", "other.txt"):
+        _touch(folder / name)
+    listing = list_source(source, None)
+    files = sorted(listing.files, key=lambda file: file.name)
+    assert [file.name for file in files] == ["a.dat", "b.dat", "ü/c.dat"]
+    assert set(listing.others) == {"ü/c.label", "other.txt"}
+    before = companion_versions(source, files, listing)
+    assert [[version.path for version in versions] for versions in before] == [[], [], ["ü/c.label"]]
+    settle(_touch(folder / "a.label"), 77)
+    (folder / "ü" / "c.label").write_bytes(b"12")
+    listing = list_source(source, None)
+    after = companion_versions(source, files, listing)
+    assert [(version.path, version.size, version.mtime_ns) for version in after[0]] == [("a.label", 1, 77 * 10**9)]
+    assert [before[index] == after[index] for index in range(3)] == [False, True, False]
+    assert [dict(companions) for companions in companions_of(source, files[1:2], listing)] == [{"b.label": None}]
+
+
+def test_formats_without_companions_pay_nothing_for_them(folder: Path) -> None:
+    _touch(folder / "a.csv")
+    _touch(folder / "b.label")
+    source = FORMATS.parse({"format": "csv", "path": str(folder)})
+    listing = list_source(source, None)
+    assert listing.others == {}
+    assert companion_versions(source, listing.files, listing) == [()]
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modyn.core.errors import CorruptDataError
 from modyn.core.keysets import KeyRange, KeySet
-from modyn.storage.gather import as_slice, gather, rows_of_ranges, take
+from modyn.storage import copying, files
+from modyn.storage.gather import Picks, as_slice, gather, gather_column, rows_of_ranges, take
+from modyn.storage.parts import FileColumn, Strided
+from modyn.storage.values import values_of
 from modyn.storage.view import KeyCursor
 
 TYPES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
@@ -27,6 +33,11 @@ TYPES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "fixed_list": (pa.list_(pa.float64(), 3), st.lists(st.integers(-5, 5).map(float), min_size=3, max_size=3)),
     "timestamp": (pa.timestamp("us"), st.datetimes(datetime.datetime(1990, 1, 1), datetime.datetime(2030, 1, 1))),
     "date": (pa.date32(), st.dates(datetime.date(1990, 1, 1), datetime.date(2030, 1, 1))),
+    "wide_binary": (pa.binary(20), st.binary(min_size=20, max_size=20)),
+    "large_string": (pa.large_string(), st.text(max_size=30)),
+    "long_binary": (pa.binary(), st.binary(max_size=40)),
+    "decimal": (pa.decimal128(5, 1), st.integers(0, 999).map(lambda n: decimal.Decimal(n) / 10)),
+    "matrix": (pa.list_(pa.list_(pa.int16(), 2), 2), st.just([[1, 2], [3, 4]])),
 }
 
 
@@ -51,6 +62,87 @@ def test_rows_of_several_batches_equal_python_lists(kind: str, data: st.DataObje
     assert found.schema == parts[0].schema
     assert found.column(0).to_pylist() == [parts[part].column(0)[row].as_py() for part, row in places]
     found.validate(full=True)
+
+
+def random_picks(rng: np.random.Generator, lengths: list[int], count: int, order: str) -> Picks:
+    parts = rng.integers(0, len(lengths), count)
+    if order == "grouped":
+        parts.sort()
+    if order == "one part":
+        parts[:] = parts[0]
+    rows = (rng.random(count) * np.array(lengths)[parts]).astype(np.int64)
+    if order == "runs":
+        parts = np.repeat(np.arange(len(lengths)), lengths)
+        rows = np.concatenate([np.arange(length) for length in lengths])
+    return Picks(rows, parts)
+
+
+def values_at(lists: list[list[Any]], picks: Picks) -> list[Any]:
+    parts = [picks.part] * len(picks) if picks.parts is None else picks.parts.tolist()
+    return [lists[part][row] for part, row in zip(parts, picks.rows.tolist(), strict=True)]
+
+
+@pytest.mark.parametrize("width", [4, 8, 20, 3000])
+@pytest.mark.parametrize("order", ["scattered", "grouped", "one part", "runs"])
+@pytest.mark.parametrize("limit", [0, 2**31 - 1])
+def test_values_at_distances_in_files(width: int, order: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fixed-size records: values lie apart, from part to part differently."""
+    monkeypatch.setattr(copying, "MAX_REFERENCED_BYTES", limit)
+    rng = np.random.default_rng(width)
+    lengths = [5, 1, 30, 7]
+    columns, lists = [], []
+    for length in lengths:
+        records = rng.integers(0, 256, (length, width + int(rng.integers(0, 9))), dtype=np.uint8)
+        columns.append(values_of(Strided(pa.binary(width), records[:, -width:]), pa.binary(width)))
+        lists.append([bytes(record[-width:]) for record in records])
+    picks = random_picks(rng, lengths, 50, order)
+    found = gather_column(columns, picks, pa.binary(width))
+    assert found.to_pylist() == values_at(lists, picks)
+    assert gather_column(columns, picks.cut(3, 9), pa.binary(width)).to_pylist() == values_at(lists, picks)[3:9]
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.string(), pa.bool_(), pa.list_(pa.int64())])
+def test_a_part_may_have_no_values_yet(kind: pa.DataType) -> None:
+    """As labels of segments that were written before any was known."""
+    known = pa.array(
+        [[1], None, [2]] if pa.types.is_list(kind) else [1, None, 0] if kind != pa.string() else ["a", "", None]
+    )
+    lists = [known.cast(kind).to_pylist(), [None] * 4]
+    columns = [values_of(known.cast(kind), kind), values_of(pa.nulls(4), kind)]
+    for order in ("scattered", "grouped", "one part"):
+        picks = random_picks(np.random.default_rng(3), [3, 4], 20, order)
+        found = gather_column(columns, picks, kind)
+        found.validate(full=True)
+        assert found.type == kind
+        assert found.to_pylist() == values_at(lists, picks)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_samples_that_are_files(tmp_path: Path, slow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if slow:
+        monkeypatch.setattr(files, "SLOW_SECONDS", 0.0)
+        monkeypatch.setattr(files, "SLOW_SECONDS_PER_BYTE", 0.0)
+    rng = np.random.default_rng(1)
+    columns, lists = [], []
+    for part, length in enumerate((4, 30)):
+        contents = [rng.bytes(int(size)) for size in rng.integers(0, 2000, length)]
+        paths = [tmp_path / f"{part}-{number}" for number in range(length)]
+        for path, content in zip(paths, contents, strict=True):
+            path.write_bytes(content)
+        stats = [path.stat() for path in paths]
+        sizes = np.array([stat.st_size for stat in stats])
+        column = FileColumn([*map(str, paths)], sizes, np.array([stat.st_mtime_ns for stat in stats]))
+        columns.append(values_of(column, pa.binary()))
+        lists.append(contents)
+    picks = random_picks(rng, [4, 30], 60, "scattered")
+    assert gather_column(columns, picks, pa.binary()).to_pylist() == values_at(lists, picks)
+    changed = tmp_path / "1-3"
+    changed.write_bytes(b"other")
+    with pytest.raises(CorruptDataError, match=f"{changed} was changed in place"):
+        gather_column(columns, Picks(np.arange(30), np.ones(30, dtype=np.int64)), pa.binary())
+    changed.unlink()
+    with pytest.raises(CorruptDataError, match=f"{changed} cannot be read"):
+        gather_column(columns, Picks(np.arange(30), np.ones(30, dtype=np.int64)), pa.binary())
 
 
 def test_consecutive_rows_are_not_copied() -> None:

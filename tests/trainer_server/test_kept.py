@@ -31,11 +31,12 @@ def test_serves_any_order_of_what_was_read_in_another(n: int, read: int, size: i
     kept = KeptSamples()
     collected = training_set[first] if shuffled else training_set
     for start in range(0, n, read):
-        assert kept.add(samples(collected[start : start + read]))
-    kept.finish(first if shuffled else None)
+        places = first[start : start + read] if shuffled else None
+        assert kept.add(samples(collected[start : start + read]), places)
+    kept.finish(n)
     for order in (second, None):
         wanted = training_set if order is None else training_set[order]
-        served = list(kept.batches(order, size))
+        served = [batch for _, batch in kept.batches(order, size)]
         assert [len(batch) for batch in served] == [min(size, n - start) for start in range(0, n, size)]
         for start, batch in zip(range(0, n, size), served, strict=True):
             expected = samples(wanted[start : start + size])
@@ -49,5 +50,5 @@ def test_serves_any_order_of_what_was_read_in_another(n: int, read: int, size: i
 
 def test_too_much_is_let_go() -> None:
     kept = KeptSamples(max_bytes=1000)
-    assert kept.add(samples(np.arange(10)))
-    assert not kept.add(samples(np.arange(100)))
+    assert kept.add(samples(np.arange(10)), None)
+    assert not kept.add(samples(np.arange(100)), None)

@@ -5,7 +5,7 @@ Longer than most modules because one object is the whole interface, and its docs
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,27 @@ from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
+from modyn.client import datasets, lineage
+from modyn.client.datasets import Compacted, Deleted, Ingested, Keys, NewKeys, Values, Verified
+from modyn.client.lineage import TrainedModel
 from modyn.client.server import EmbeddedServer
 from modyn.core.errors import InvalidInputError
-from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.peers import Addresses, Peers
 from modyn.core.report import Report
 from modyn.core.rpc import cancel
 from modyn.core.state import SERVICES, StateDirectory
 from modyn.core.values import from_value, to_value
 from modyn.proto import common_pb2, storage_pb2, supervisor_pb2
-from modyn.proto.storage_pb2 import Dataset, DatasetDescription
+from modyn.proto.storage_pb2 import (
+    CompactProgress,
+    Dataset,
+    DatasetDescription,
+    IngestProgress,
+    Role,
+    VerifyProgress,
+)
 from modyn.proto.supervisor_pb2 import Pipeline, PipelineEvent
-from modyn.storage.reader import Appended, append, read_columns
+from modyn.storage.reader import Appended, LabelsSet, SampleBatch, append, read_columns, read_samples, set_labels
 
 Tabular: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]"
 
@@ -92,12 +101,28 @@ class Client:
     >>> (first.keys.start, first.keys.end), again.repeated_batch, described.num_samples
     ((0, 2), True, 2)
 
+    Labels that were not known then are set by key, once they are; reads can ask for what was known at any time:
+
+    >>> with tempfile.TemporaryDirectory() as state, Client.embedded(state, services=["storage"]) as client:
+    ...     _ = client.register_dataset("clicks")
+    ...     _ = client.append("clicks", "first", rows.drop_columns("label"))
+    ...     late = client.set_labels("clicks", "outcomes", keys=[0, 1], labels=[1, 0], label_times=[50, 60])
+    ...     known = [client.read_columns("clicks", columns=["label"], label_time=time) for time in (55, 60)]
+    ...     batches = list(client.read_samples("clicks", [1, 0]))
+    >>> late.version, late.num_labels, late.num_corrected
+    (1, 2, 0)
+    >>> [table["label"].to_pylist() for table in known]
+    [[1, None], [1, 0]]
+    >>> batches[0].labels.to_pylist(), batches[0].columns["x"].to_pylist()
+    ([0, 1], [0.25, 0.5])
+
     Args:
-        address: ``host:port`` or ``unix:path`` of a server.
+        address: ``host:port`` or ``unix:path`` of a server; or one for each service, where they are processes of their
+            own.
     """
 
-    def __init__(self, address: str) -> None:
-        self._peers = Peers(Addresses.all_at(address))
+    def __init__(self, address: str | Addresses) -> None:
+        self._peers = Peers(Addresses.all_at(address) if isinstance(address, str) else address)
         self._closing = ExitStack()
         self._closing.callback(self._peers.close)
         self._sends_code_root = False
@@ -162,16 +187,32 @@ class Client:
         """Counts, time span, columns and quarantined files of one dataset."""
         return self._peers.storage.DescribeDataset(storage_pb2.DescribeDatasetRequest(name=name))
 
-    def register_dataset(self, name: str, source: Mapping[str, Any] | None = None) -> Dataset:
+    def register_dataset(
+        self,
+        name: str,
+        source: Mapping[str, Any] | None = None,
+        *,
+        role: Literal["any", "train", "test"] | None = None,
+    ) -> Dataset:
         """Makes a dataset known; again with the same source it only answers.
 
         Args:
             name: of the dataset.
             source: the ``data.source`` section of a pipeline, paths as the server sees them; None for a dataset that
                 only receives :meth:`append`.
+            role: what its samples may be used for, if nothing else says so: ``test`` samples are never handed to a
+                training. By default ``any``, or what it was registered with.
+
+        Raises:
+            AlreadyExistsError: the name is taken by a dataset with another source or role.
         """
-        value = None if source is None else to_value(source)
-        return self._peers.storage.RegisterDataset(storage_pb2.RegisterDatasetRequest(name=name, source=value))
+        return self._peers.storage.RegisterDataset(
+            storage_pb2.RegisterDatasetRequest(
+                name=name,
+                source=None if source is None else to_value(source),
+                role=Role.ROLE_UNSPECIFIED if role is None else Role.Value(role.upper()),
+            )
+        )
 
     def append(self, dataset: str, batch_id: str, data: Tabular) -> Appended:
         """Appends samples exactly once: all of them are durable and visible when this returns, or none.
@@ -190,38 +231,186 @@ class Client:
         """
         return append(self._peers.storage, dataset, batch_id, _batches(data))
 
+    def ingest(self, dataset: str, progress: Callable[[IngestProgress], None] | None = None) -> Ingested:
+        """Looks at the dataset's source now; returns when every complete file that is there has been ingested.
+
+        Args:
+            dataset: a registered dataset. One without a source has nothing to ingest.
+            progress: called a few times a second.
+        """
+        return datasets.ingest(self._peers.storage, dataset, progress)
+
+    def set_labels(
+        self, dataset: str, batch_id: str, keys: Keys, labels: Values, label_times: Values | int | None = None
+    ) -> LabelsSet:
+        """Sets labels that were not known when their samples came, or that were wrong; exactly once.
+
+        All of them are durable and visible when this returns, or none. Nothing is overwritten: what was known earlier
+        can still be read.
+
+        Args:
+            dataset: a registered dataset.
+            batch_id: names the batch; setting it again answers the first answer and writes nothing.
+            keys: int64 [n], each at most once.
+            labels: [n] of the dataset's type; null (None, NaN) withdraws the label.
+            label_times: [n], when each became known on the data's clock: Unix seconds or Arrow timestamps; or one for
+                all. By default the time of the call.
+
+        Returns:
+            The batch's version, and how many labels it has and changed.
+
+        Raises:
+            InvalidInputError: a key does not exist or is there twice, or a label is none of this dataset; the message
+                names the keys.
+        """
+        batches = datasets.label_batches(keys, labels, label_times)
+        return set_labels(self._peers.storage, dataset, batch_id, batches)
+
+    def delete_samples(self, dataset: str, keys: Keys) -> Deleted:
+        """Deletes samples: from now on no read and no selection sees them. :meth:`compact` removes their bytes.
+
+        Repeating is harmless. A very large set is deleted in several steps; if one fails, repeat the call.
+
+        Args:
+            dataset: a registered dataset.
+            keys: which samples, any number.
+
+        Raises:
+            InvalidInputError: a key does not exist; nothing was deleted.
+        """
+        return datasets.delete_samples(self._peers.storage, dataset, datasets.key_set(keys))
+
+    def compact(self, dataset: str, progress: Callable[[CompactProgress], None] | None = None) -> Compacted:
+        """Joins small segments and removes the bytes of deleted samples, now rather than in the background.
+
+        Args:
+            dataset: a registered dataset.
+            progress: called after every step.
+        """
+        return datasets.compact(self._peers.storage, dataset, progress)
+
+    def verify(self, dataset: str, progress: Callable[[VerifyProgress], None] | None = None) -> Verified:
+        """Reads every byte of a dataset and compares it with the checksums that were taken when it was written.
+
+        Args:
+            dataset: a registered dataset.
+            progress: called a few times a second.
+        """
+        return datasets.verify(self._peers.storage, dataset, progress)
+
+    def watch_dataset(self, dataset: str, cursor: int | None = None) -> Iterator[NewKeys]:
+        """Samples as they are committed, with the time of their arrival; never ends by itself.
+
+        A key range is answered once. To go on after an interruption, start at the end of the last one.
+
+        Args:
+            dataset: a registered dataset.
+            cursor: first key not yet seen; by default what arrives from the first ``next`` on.
+        """
+        return datasets.watch(self._peers.storage, dataset, cursor)
+
     def read_columns(
         self,
         dataset: str,
         *,
-        columns: Sequence[Literal["timestamp", "arrival", "label"]] = ("timestamp", "label"),
-        keys: KeySet | Sequence[KeyRange] | None = None,
+        columns: Sequence[Literal["timestamp", "arrival", "label", "role"]] = ("timestamp", "label"),
+        keys: Keys | None = None,
         start: int | None = None,
         stop: int | None = None,
         order: Literal["key", "event"] = "key",
+        label_time: int | None = None,
+        label_arrival: int | None = None,
+        label_version: int | None = None,
     ) -> pa.Table:
-        """Per-sample columns: ``key`` and the ones asked for.
+        """Per-sample columns: ``key`` and the ones asked for. Deleted samples are left out.
 
         Args:
             dataset: a registered dataset.
-            columns: what to read.
-            keys: which samples; by default all, or those of the interval.
+            columns: what to read. Roles are int8: 1 any, 2 train, 3 test.
+            keys: which samples; by default all, or those of the interval. Superseded samples are answered if their keys
+                are given one by one.
             start, stop: event-time interval [start, stop), Unix seconds; instead of ``keys``.
             order: by key (arrival) or by (timestamp, key).
+            label_time: labels as they were known at this time on the data's clock, Unix seconds.
+            label_arrival: labels that had reached storage by this time, Unix seconds.
+            label_version: labels of batches up to this one; 0 for labels as ingested.
         """
         request = storage_pb2.ReadColumnsRequest
         if keys is not None and (start is not None or stop is not None):
             raise InvalidInputError("read_columns: give keys, or start and stop, not both")
-        if keys is not None and not isinstance(keys, KeySet):
-            keys = KeySet.from_ranges(keys)
-        part = common_pb2.Interval(start=start, end=stop) if keys is None else keys
+        interval = common_pb2.Interval(start=start, end=stop)
         return read_columns(
             self._peers.storage,
             dataset,
-            part,
+            interval if keys is None else datasets.key_set(keys, single=True),
             columns=[request.Column.Value(name.upper()) for name in columns],
             order=request.EVENT_TIME if order == "event" else request.KEY,
+            labels=datasets.labels_as_of(label_time, label_arrival, label_version),
         )
+
+    def read_samples(
+        self,
+        dataset: str,
+        keys: Keys,
+        *,
+        batch_size: int = 1024,
+        columns: Sequence[str] = (),
+        label_time: int | None = None,
+        label_arrival: int | None = None,
+        label_version: int | None = None,
+    ) -> Iterator[SampleBatch]:
+        """Samples with their payload, in the order of ``keys``; deleted ones are left out.
+
+        Args:
+            dataset: a registered dataset.
+            keys: which samples, in this order; superseded ones too.
+            batch_size: samples of each batch; the last may be smaller. A background thread fetches ahead.
+            columns: payload columns; all by default.
+            label_time, label_arrival, label_version: as of :meth:`read_columns`.
+
+        Raises:
+            InvalidInputError: a key or column does not exist.
+            CorruptDataError: bytes are damaged; the message names the file.
+        """
+        return read_samples(
+            self._peers.storage,
+            dataset,
+            datasets.key_set(keys, single=True),
+            batch_size=batch_size,
+            columns=columns,
+            labels=datasets.labels_as_of(label_time, label_arrival, label_version),
+        )
+
+    # -------------------------------------------------------------------------------------------- lineage
+
+    def models_trained_on(self, dataset: str, keys: Keys) -> list[TrainedModel]:
+        """The stored models that were trained on any of some samples, such as deleted ones; oldest first.
+
+        A model counts as trained on its whole training set. If a downsampler narrowed the set in the job, or samples
+        were deleted before the job read them, it is named for samples that it did not see. Models that were
+        warm-started from such a model, directly or not, follow as ``inherited``.
+
+        Args:
+            dataset: of the samples. Deleted samples are known too.
+            keys: which samples.
+
+        Returns:
+            An entry for each pair of a model and a training set of which it was made.
+        """
+        return lineage.models_trained_on(self._peers, dataset, datasets.key_set(keys))
+
+    def models_trained_on_old_labels(self, dataset: str, keys: Keys) -> list[TrainedModel]:
+        """Of :meth:`models_trained_on`, those trained with a label that is no longer the newest one of its sample.
+
+        Their ``keys`` are those with another label now. A label that was withdrawn since counts as changed; deleted
+        samples have no labels and do not count. Models that were warm-started from such a model are there as
+        ``inherited``, unless they were trained with an old label themselves.
+
+        Args:
+            dataset: of the samples.
+            keys: the samples to look at, such as those of a correction.
+        """
+        return lineage.models_trained_on_old_labels(self._peers, dataset, datasets.key_set(keys))
 
     # ------------------------------------------------------------------------------------------ pipelines
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from modyn.client.api import Client
-from modyn.client.server import READING_SERVICES, EmbeddedServer
+from modyn.client.server import LINEAGE_SERVICES, READING_SERVICES, EmbeddedServer
 from modyn.core.errors import ConflictError, NotFoundError
-from modyn.core.state import StateDirectory
+from modyn.core.peers import Addresses
+from modyn.core.state import SERVICES, StateDirectory
 
 PATIENCE_SECONDS = 5.0
 """How long to wait for a short command that holds the state directory."""
@@ -36,6 +37,7 @@ def connected(
     services: Sequence[str] = READING_SERVICES,
     joins: str = "supervisor",
     creates_state: bool = False,
+    announce: bool = False,
 ) -> Iterator[Client]:
     """A client for a command that works beside a running pipeline.
 
@@ -48,6 +50,7 @@ def connected(
         services: what the private server serves.
         joins: the service that the command needs from a server that runs.
         creates_state: the command may be the first one on the state directory.
+        announce: others may join the private server, for the command stays.
 
     Raises:
         NotFoundError: there is no state directory.
@@ -63,8 +66,22 @@ def connected(
             f"--state {target.state}: there is no such state directory; `modyn-client run PIPELINE` creates one, "
             "or name another with --state DIR or a server with --server ADDR"
         )
-    with _join_or_serve(state, target, what=what, services=services, joins=joins) as client:
+    with _join_or_serve(state, target, what=what, services=services, joins=joins, announce=announce) as client:
         yield client
+
+
+def storage_client(
+    target: Target, *, what: str, creates_state: bool = False, announce: bool = False, lineage: bool = False
+) -> AbstractContextManager[Client]:
+    """A client for a command about datasets; the arguments are those of :func:`connected`.
+
+    Args:
+        lineage: the command asks for models too, if the server knows them.
+    """
+    services = LINEAGE_SERVICES if lineage else ("storage",)
+    return connected(
+        target, what=what, services=services, joins="storage", creates_state=creates_state, announce=announce
+    )
 
 
 @contextmanager
@@ -87,14 +104,18 @@ def running_server(target: Target) -> Iterator[Client]:
         yield client
 
 
-def _join_or_serve(state: StateDirectory, target: Target, *, what: str, services: Sequence[str], joins: str) -> Client:
+def _join_or_serve(
+    state: StateDirectory, target: Target, *, what: str, services: Sequence[str], joins: str, announce: bool
+) -> Client:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         holder = state.holder(joins)
         if holder is not None and holder.address is not None:
-            return Client(holder.address)
-        # It does not announce itself, for it is gone in a moment.
-        server = EmbeddedServer(state, what, services=services, catalog_url=target.catalog, announce=False)
+            return Client(_addresses(state, holder.address))
+        # By default it does not announce itself, for it is gone in a moment.
+        server = EmbeddedServer(
+            state, what, services=services, catalog_url=target.catalog, announce=announce, runs_jobs=False
+        )
         try:
             server.start()
         except ConflictError:  # another short command, or one that starts and can be joined then
@@ -103,6 +124,13 @@ def _join_or_serve(state: StateDirectory, target: Target, *, what: str, services
             time.sleep(RETRY_SECONDS)
         else:
             return Client.of_server(server, owned=True)
+
+
+def _addresses(state: StateDirectory, joined: str) -> Addresses:
+    """Where the services of a state directory listen; those that nobody serves: where the others are."""
+    holders = {service: state.holder(service) for service in SERVICES}
+    found = {service: holder.address for service, holder in holders.items() if holder is not None and holder.address}
+    return Addresses(**{service: found.get(service, joined) for service in SERVICES})
 
 
 def start_patiently(server: EmbeddedServer) -> None:

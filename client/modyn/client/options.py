@@ -56,6 +56,15 @@ def format_time(seconds: int | float | None) -> str:
         return str(seconds)
 
 
+def amount(number: int, what: str) -> str:
+    """A number of things.
+
+    >>> amount(1, "sample"), amount(1200, "sample")
+    ('1 sample', '1,200 samples')
+    """
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
 PipelineFile = Annotated[Path, typer.Argument(metavar="PIPELINE", help="The pipeline's YAML file.", show_default=False)]
 PipelineId = Annotated[str, typer.Argument(metavar="ID", help="As shown by `list`.", show_default=False)]
 
@@ -103,5 +112,29 @@ Live = Annotated[bool, typer.Option("--live", help="Follow the dataset as it gro
 NoReuse = Annotated[
     bool, typer.Option("--no-reuse", help="Train and evaluate again even where the same was done before.")
 ]
+
+DatasetName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the dataset.", show_default=False)]
+TableFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="FILE...", help="Parquet, Arrow IPC (Feather), CSV or JSON Lines files.", show_default=False
+    ),
+]
+BatchId = Annotated[
+    str | None,
+    typer.Option(
+        "--batch-id", metavar="ID", help="Names the batch (one file only); by default the digest of the file."
+    ),
+]
+
+
+def check_batch_id(batch_id: str | None, files: list[Path]) -> None:
+    """
+    Raises:
+        typer.BadParameter: several files would be the same batch.
+    """
+    if batch_id is not None and len(files) > 1:
+        raise typer.BadParameter("--batch-id goes with one file; several would be the same batch")
+
 
 DEFAULT_STATE = Path(".modyn")

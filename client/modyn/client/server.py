@@ -15,22 +15,25 @@ from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import grpc
 
 from modyn.core.catalog import Catalog
-from modyn.core.errors import InvalidInputError
-from modyn.core.jobs import ForkServerLauncher, JobLauncher
+from modyn.core.errors import InvalidInputError, NotAvailableError, NotFoundError
+from modyn.core.jobs import ForkServerLauncher, JobDescription, JobLauncher
 from modyn.core.peers import Addresses, Peers
 from modyn.core.rpc import RpcServer
-from modyn.core.state import SERVICES, StateDirectory
+from modyn.core.state import SERVICES, Claim, StateDirectory
 
 JOB_SERVICES = ("trainer_server", "evaluator")
 """Services that run jobs in child processes."""
 
 READING_SERVICES = ("storage", "supervisor")
 """What reports, listings and statuses need: no jobs, so nothing heavy is loaded."""
+
+LINEAGE_SERVICES = ("storage", "selector", "trainer_server")
+"""What knows which models were trained on some samples."""
 
 SOCKET_NAME = "modyn.sock"
 SOCKET_FOLDER_PREFIX = "modyn-"
@@ -63,6 +66,8 @@ class Server:
         insecure: allow an address that other machines can reach, without encryption.
         what: how this process calls itself to others that want the state directory, such as ``run digits``.
         announce: tell others the address, so that they can join instead of being refused.
+        runs_jobs: without, services that start jobs only answer questions, and start much faster.
+        replica: serve reads of storage beside the process that writes; no lock is taken.
     """
 
     def __init__(
@@ -77,9 +82,16 @@ class Server:
         insecure: bool = False,
         what: str,
         announce: bool = True,
+        runs_jobs: bool = True,
+        replica: bool = False,
     ) -> None:
         self.state = state
         self.services = _checked(services)
+        if replica and self.services != ("storage",):
+            raise InvalidInputError(
+                f"a replica serves storage alone, not {', '.join(self.services)}; "
+                "serve the others in processes of their own"
+            )
         self.address = address
         self._catalog_url = catalog_url
         self._addresses = peers or Addresses.all_at("")
@@ -87,6 +99,8 @@ class Server:
         self._insecure = insecure
         self._what = what
         self._announce = announce
+        self._runs_jobs = runs_jobs
+        self._replica = replica
         self._running = ExitStack()
         self._rpc: RpcServer | None = None
 
@@ -98,9 +112,7 @@ class Server:
             UnavailableError: the catalog cannot be reached.
         """
         with ExitStack() as starting:  # undone if anything below fails
-            claim = self.state.claim(self.services, self._what)
-            starting.callback(claim.close)
-            _remove_left_sockets(claim.former_addresses)
+            claim = self._claim(starting)
             launcher = self._start_launcher(starting)  # first: it imports while the rest starts
             catalog = Catalog(self._catalog_url or self.state.default_catalog_url)
             starting.callback(catalog.close)
@@ -115,9 +127,9 @@ class Server:
             self.address = self._rpc.address
             peers.addresses = self._resolved_addresses()
             self._rpc.start()
-            if launcher is not None:
+            if isinstance(launcher, ForkServerLauncher):
                 launcher.wait_ready()
-            if self._announce:
+            if self._announce and claim is not None:
                 claim.announce(self.address)
             self._running = starting.pop_all()
 
@@ -137,10 +149,25 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def _start_launcher(self, starting: ExitStack) -> ForkServerLauncher | None:
+    def _claim(self, starting: ExitStack) -> Claim | None:
+        if self._replica:
+            if not self.state.path.is_dir():
+                raise NotFoundError(
+                    f"--state {self.state.path}: there is no such state directory; a replica needs that of the service "
+                    "that writes, start it first with `modyn serve storage --state DIR`"
+                )
+            return None
+        claim = self.state.claim(self.services, self._what)
+        starting.callback(claim.close)
+        _remove_left_sockets(claim.former_addresses)
+        return claim
+
+    def _start_launcher(self, starting: ExitStack) -> JobLauncher | None:
         serving = [name for name in JOB_SERVICES if name in self.services]
         if not serving:
             return None
+        if not self._runs_jobs:
+            return _NoJobs()
         modules = [module for name in serving for module in _module(name).PRELOAD]
         launcher = ForkServerLauncher(list(dict.fromkeys(modules)))
         starting.callback(launcher.close)
@@ -153,7 +180,7 @@ class Server:
         service: Service
         match name:
             case "storage":
-                service = module.StorageService(self.state, catalog)
+                service = module.StorageService(self.state, catalog, read_only=self._replica)
             case "selector":
                 service = module.SelectorService(self.state, catalog, peers)
             case "supervisor":
@@ -180,6 +207,16 @@ class Server:
         return replace(self._addresses, **here)
 
 
+class _NoJobs(JobLauncher):
+    """Of a server that only answers questions."""
+
+    def launch(self, description: JobDescription) -> NoReturn:
+        raise NotAvailableError("this server only answers questions and runs no jobs; use `modyn serve` for pipelines")
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+
 class EmbeddedServer(Server):
     """A server private to this process and its user: a Unix socket in a directory only the user can enter.
 
@@ -190,7 +227,7 @@ class EmbeddedServer(Server):
         what: how this process calls itself to others.
         services: what to serve.
         catalog_url: as in :class:`Server`.
-        announce: as in :class:`Server`.
+        announce, runs_jobs: as in :class:`Server`.
     """
 
     def __init__(
@@ -201,6 +238,7 @@ class EmbeddedServer(Server):
         services: Sequence[str] = SERVICES,
         catalog_url: str | None = None,
         announce: bool = True,
+        runs_jobs: bool = True,
     ) -> None:
         super().__init__(
             state,
@@ -210,6 +248,7 @@ class EmbeddedServer(Server):
             allow_user_code=True,
             what=what,
             announce=announce,
+            runs_jobs=runs_jobs,
         )
 
     def start(self) -> None:

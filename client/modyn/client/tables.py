@@ -11,7 +11,6 @@ from rich.table import Table
 from modyn.client.markdown import interpretation, number, readable
 from modyn.client.options import format_time
 from modyn.core.report import CompositeScore, Report, TriggerSeconds
-from modyn.proto.storage_pb2 import DatasetDescription
 from modyn.proto.supervisor_pb2 import Pipeline
 
 WIDTH_WITHOUT_TERMINAL = 160
@@ -29,7 +28,7 @@ def print_report(report: Report) -> None:
     out = console()
     pipeline, cost = report.pipeline, report.cost
     seconds = {name: sum(getattr(t.seconds, name) for t in report.triggers) for name in TriggerSeconds.model_fields}
-    facts = _table(f"{pipeline.name}: {pipeline.status}", "", "")
+    facts = new_table(f"{pipeline.name}: {pipeline.status}", "", "")
     facts.add_row("triggers", f"{len(report.triggers):,}")
     facts.add_row("samples seen", f"{report.run.samples_seen:,}")
     facts.add_row(
@@ -65,7 +64,7 @@ def composite_scores(report: Report) -> Iterable[tuple[str, str, str, CompositeS
 
 def _composite_table(report: Report) -> Table:
     names = sorted({name for *_, score in composite_scores(report) for name in score.baselines})
-    table = _table(
+    table = new_table(
         "composite scores",
         "handler",
         "dataset",
@@ -90,7 +89,7 @@ def _composite_table(report: Report) -> Table:
 
 
 def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
-    table = _table(None, "id", "name", "status", "dataset", "mode", "triggers", "samples", "started")
+    table = new_table(None, "id", "name", "status", "dataset", "mode", "triggers", "samples", "started")
     for p in pipelines:
         table.add_row(
             p.id,
@@ -106,7 +105,7 @@ def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
 
 
 def print_pipeline(p: Pipeline) -> None:
-    table = _table(None, "", "")
+    table = new_table(None, "", "")
     rows = [
         ("id", p.id),
         ("name", p.name),
@@ -127,48 +126,6 @@ def print_pipeline(p: Pipeline) -> None:
     console().print(table)
 
 
-def print_datasets(datasets: Sequence[DatasetDescription]) -> None:
-    table = _table(None, "name", "samples", "unlabelled", "first", "last", "segments", "size", "quarantined files")
-    for d in datasets:
-        table.add_row(
-            d.name,
-            f"{d.num_samples:,}",
-            f"{d.num_unlabelled:,}",
-            *_span(d),
-            f"{d.num_segments:,}",
-            readable_bytes(d.num_bytes),
-            f"{len(d.quarantined):,}",
-        )
-    console().print(table)
-
-
-def print_dataset(d: DatasetDescription) -> None:
-    out = console()
-    table = _table(None, "", "")
-    first, last = _span(d)
-    rows = [
-        ("name", d.name),
-        ("samples", f"{d.num_samples:,}"),
-        ("unlabelled", f"{d.num_unlabelled:,}"),
-        ("superseded", f"{d.num_superseded:,}"),
-        ("next key", str(d.end_key)),
-        ("first", first),
-        ("last", last),
-        ("files", f"{d.num_files:,}"),
-        ("segments", f"{d.num_segments:,}"),
-        ("size", readable_bytes(d.num_bytes)),
-        ("payload", ", ".join(f"{column.name} ({column.type})" for column in d.payload) or "-"),
-    ]
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
-    if d.quarantined:
-        files = _table("quarantined files", "path", "since", "reason")
-        for file in d.quarantined:
-            files.add_row(file.path, format_time(file.at), file.reason)
-        out.print(files)
-
-
 def status_name(pipeline: Pipeline) -> str:
     return Pipeline.Status.Name(pipeline.status).lower()
 
@@ -186,14 +143,7 @@ def readable_bytes(n: int) -> str:
     return f"{size:.1f} TiB"
 
 
-def _span(d: DatasetDescription) -> tuple[str, str]:
-    return (
-        format_time(d.first_timestamp if d.HasField("first_timestamp") else None),
-        format_time(d.last_timestamp if d.HasField("last_timestamp") else None),
-    )
-
-
-def _table(title: str | None, *columns: str) -> Table:
+def new_table(title: str | None, *columns: str) -> Table:
     table = Table(title=title, title_justify="left", show_header=any(columns))
     for column in columns:
         table.add_column(column, overflow="fold")

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from modyn.core.errors import CorruptDataError
+from modyn.core.ipc import stream_of
 
 MESSAGE_BYTES = 1 << 20
 """Aimed-at size of a bulk message in bytes: 0.5-2 MiB is fastest through gRPC, 16 MiB collapses."""
@@ -19,6 +20,9 @@ Int64Array = npt.NDArray[np.int64]
 
 def encode_batch(batch: pa.RecordBatch) -> bytes:
     """One record batch with its schema as Arrow IPC bytes (gRPC sends only exact ``bytes``)."""
+    message = stream_of(batch)
+    if message is not None:
+        return message
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from modyn.core.errors import ConflictError, InvalidInputError
+from modyn.core.files import fsync_directory
 
 SERVICES = ("storage", "selector", "trainer_server", "evaluator", "supervisor")
 
@@ -51,7 +52,9 @@ class StateDirectory:
     def folder(self, name: str) -> Path:
         """A sub-folder, created on first use."""
         path = self.path / name
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(parents=True, exist_ok=True)
+            fsync_directory(self.path)
         return path
 
     def holder(self, service: str = "supervisor") -> Holder | None:

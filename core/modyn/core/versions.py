@@ -11,8 +11,8 @@ PROTOCOL_VERSION = 1
 REPORT_SCHEMA_VERSION = 1
 """Of ``report.json``."""
 
-SEGMENT_FORMAT_VERSION = 1
-"""Of segment files on disk."""
+SEGMENT_FORMAT_VERSION = 2
+"""Of segment files on disk; version 1 is read too."""
 
 TRAINING_SET_FORMAT_VERSION = 1
 """Of training-set files on disk."""

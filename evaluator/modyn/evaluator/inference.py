@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,15 +91,16 @@ class ModelRun:
         self._load = load
         self._output = output
         self._module: torch.nn.Module | None = None
+        self.num_predicted = 0
         self._clear()
 
-    def see(self, inputs: Inputs, keys: Int64Array, position: int) -> int:
+    def see(self, inputs: Inputs, keys: Int64Array, places: slice | Int64Array) -> int:
         """Predicts the samples of a batch that the model needs.
 
         Args:
             inputs: of a batch of n samples.
             keys: of the batch, int64 [n].
-            position: of the batch's first sample in the job's keys.
+            places: positions of the samples in the job's keys, ascending; n of them.
 
         Returns:
             How many predictions were made.
@@ -106,20 +108,40 @@ class ModelRun:
         Raises:
             ModelFailedError: it cannot be loaded, or its forward pass or output is wrong.
         """
-        rows = self.task.within(position, position + len(keys))
-        if not len(rows):
-            return 0
+        if isinstance(places, slice):
+            rows, end = self.task.within(places.start, places.stop), places.stop
+        else:
+            rows, end = self.task.among(places), int(places[-1]) + 1
+        with self._failing():
+            if len(rows):
+                self._predict(inputs, keys, rows)
+                self.num_predicted += len(rows)
+            if end >= self.task.end:
+                self._close()
+        return len(rows)
+
+    def finish(self) -> None:
+        """All samples were shown: writes what is left. The last ones it needed may have been deleted meanwhile.
+
+        Raises:
+            ModelFailedError: its output is wrong.
+        """
+        with self._failing():
+            self._close()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
         try:
-            self._predict(inputs, keys, rows)
-            if position + len(keys) >= self.task.end:
-                self._flush()
-                self._module = None
+            yield
         except ModynError as error:
             raise ModelFailedError(error.message) from error
         except Exception as error:
             traceback.print_exc()
             raise ModelFailedError(f"its forward pass raised {describe_error(error)}") from error
-        return len(rows)
+
+    def _close(self) -> None:
+        self._flush()
+        self._module = None
 
     def _predict(self, inputs: Inputs, keys: Int64Array, rows: Int64Array) -> None:
         if self._module is None:

@@ -1,7 +1,7 @@
 """The prediction job: every sample is read and decoded once, and shown once to each model that needs it.
 
 A sample's scores can depend in their last bits on which samples share its batch, because kernels differ by batch
-size. Batches are therefore a function of the job's description alone.
+size. Batches are therefore a function of the job's description alone, as long as no sample of it is deleted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from modyn.core.arrow import decode_batch
+from modyn.core.alignment import positions_in
+from modyn.core.arrow import Int64Array, decode_batch
 from modyn.core.config.pipeline import DataSection, ModelSection
 from modyn.core.config.problems import parse_section
 from modyn.core.digests import digest_file
@@ -46,6 +47,7 @@ PROGRESS_SECONDS = 0.2
 Emit = Callable[[bytes], None]
 Send = Callable[[PredictEvent], None]
 Decode = Callable[[Mapping[str, pa.Array]], Inputs]
+Placed = tuple[SampleBatch, slice | Int64Array]
 
 
 def run(payload: bytes, emit: Emit) -> None:
@@ -85,9 +87,12 @@ def _predict(job: PredictJob, stub: StorageStub, decoder: Decoder, load: ModelLo
 
     keys = KeySet.from_proto(job.keys)
     samples = read_samples(stub, job.dataset, keys, batch_size=job.batch_size, columns=decoder.columns)
-    _show_all(samples, decode, runs, send)
+    _show_all(_placed(samples, keys.to_array()), decode, runs, send)
     output.close()
-    finished = [PredictedModel(model=run.task.model, num_samples=len(run.task)) for run in runs]
+    # A model of which all samples were deleted meanwhile has said nothing.
+    finished = [
+        PredictedModel(model=run.task.model, num_samples=run.num_predicted) for run in runs if run.num_predicted
+    ]
     file = ""
     if finished:
         fsync_file(Path(job.output))
@@ -95,28 +100,48 @@ def _predict(job: PredictJob, stub: StorageStub, decoder: Decoder, load: ModelLo
     return PredictResult(file=file, seconds=time.perf_counter() - begin, models=finished)
 
 
-def _show_all(samples: Iterator[SampleBatch], decode: Decode, runs: list[ModelRun], send: Send) -> None:
+def _placed(samples: Iterator[SampleBatch], keys: Int64Array) -> Iterator[Placed]:
+    """Batches with the positions of their samples among the job's keys; deleted samples are left out."""
+    position = 0
+    for batch in samples:
+        if len(batch):
+            places = positions_in(keys, batch.keys, position)
+            position = places.stop if isinstance(places, slice) else int(places[-1]) + 1
+            yield batch, places
+
+
+def _show_all(
+    samples: Iterator[tuple[SampleBatch, slice | Int64Array]], decode: Decode, runs: list[ModelRun], send: Send
+) -> None:
     """Shows every sample to every model that needs it; models that fail are reported and removed from ``runs``."""
     total = sum(len(run.task) for run in runs)
-    done, position, reported = 0, 0, time.perf_counter()
-    for batch in samples:
+    done, reported = 0, time.perf_counter()
+
+    def fail(run: ModelRun, error: ModelFailedError) -> None:
+        runs.remove(run)
+        send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=str(error))))
+
+    for batch, places in samples:
         inputs = decode(batch.columns)
         untouched = _versions(inputs)
         for run in list(runs):
             try:
-                done += run.see(inputs, batch.keys, position)
+                done += run.see(inputs, batch.keys, places)
             except ModelFailedError as error:
-                runs.remove(run)
-                send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=str(error))))
+                fail(run, error)
             if _versions(inputs) != untouched:  # the model worked in place; the next one must not see that
                 inputs = decode(batch.columns)
                 untouched = _versions(inputs)
-        position += len(batch)
         if not runs:
             break
         if time.perf_counter() - reported > PROGRESS_SECONDS:
             reported = time.perf_counter()
             send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
+    for run in list(runs):
+        try:
+            run.finish()
+        except ModelFailedError as error:
+            fail(run, error)
     send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
 
 

@@ -42,6 +42,13 @@ class ModelTask:
         parts = [np.arange(a, b, dtype=np.int64) for a, b in touched]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
+    def among(self, positions: Int64Array) -> Int64Array:
+        """Which of some ascending positions it needs, as indices into them, int64."""
+        if not len(self.runs):
+            return np.empty(0, dtype=np.int64)
+        run = np.searchsorted(self.runs[:, 0], positions, side="right") - 1
+        return np.flatnonzero((run >= 0) & (positions < self.runs[run, 1]))
+
     def to_proto(self) -> PredictTask:
         return PredictTask(model=self.model, run_starts=self.runs[:, 0].tolist(), run_ends=self.runs[:, 1].tolist())
 

@@ -12,7 +12,7 @@ from modyn.evaluator.scoring import Predictions
 from modyn.evaluator.store import OutcomeStore, StoredOutcomes
 from modyn.models.usercode import CodeIdentity, code_identity
 from modyn.proto.common_pb2 import KeyRange, KeyRanges
-from modyn.proto.storage_pb2 import InspectSamplesRequest
+from modyn.proto.storage_pb2 import InspectSamplesRequest, LabelsAsOf
 from modyn.proto.storage_pb2_grpc import StorageStub
 
 
@@ -87,11 +87,14 @@ class Reuse:
         )
 
     def _content(self, first: int, end: int) -> str:
-        """Digest of the segments that hold a span of keys; they never change, but a dataset may be another one."""
+        """Digest of the samples of a span of keys: some may be deleted, and the dataset may be another one."""
         span = (first, end)
         if span not in self._contents:
             ranges = KeyRanges(ranges=[KeyRange(start=first, end=end)])
-            request = InspectSamplesRequest(dataset=self._evaluation.dataset, ranges=ranges)
+            # Predictions do not depend on labels: later ones do not outdate them.
+            request = InspectSamplesRequest(
+                dataset=self._evaluation.dataset, ranges=ranges, labels=LabelsAsOf(version=0)
+            )
             self._contents[span] = self._storage.InspectSamples(request).content_digest
         return self._contents[span]
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from modyn.core.arrow import Int64Array
 from modyn.core.devices import Caller
@@ -16,10 +17,16 @@ from modyn.evaluator.plan import plan_tasks, runs_of_mask
 from modyn.evaluator.predictor import Predicted, Prediction, Predictor
 from modyn.evaluator.request import Evaluation
 from modyn.evaluator.reuse import Reuse
-from modyn.evaluator.samples import Samples, class_labels, read_evaluation_samples
+from modyn.evaluator.samples import Samples, class_labels, deleted_of, read_evaluation_samples
 from modyn.evaluator.scoring import Predictions, WindowSlices, score_baselines, score_model
 from modyn.evaluator.store import OutcomeStore
-from modyn.proto.evaluator_pb2 import EvaluateDone, EvaluateEvent, EvaluateFailure, EvaluateProgress
+from modyn.proto.evaluator_pb2 import (
+    EvaluateDone,
+    EvaluateEvent,
+    EvaluateFailure,
+    EvaluateProgress,
+    PredictResult,
+)
 from modyn.proto.storage_pb2_grpc import StorageStub
 
 
@@ -45,6 +52,13 @@ class _Need:
     @property
     def missing_keys(self) -> Int64Array:
         return self.predictions.keys[self.predictions.missing]
+
+    def only(self, kept: npt.NDArray[np.bool_]) -> _Need:
+        """The same about those of all labelled samples that are kept, bool [samples]."""
+        start = int(np.count_nonzero(kept[: self.hull.start]))
+        within = kept[self.hull]
+        hull = slice(start, start + int(np.count_nonzero(within)))
+        return _Need(self.model, self.windows, hull, self.predictions.only(within))
 
 
 class EvaluationRun:
@@ -90,9 +104,16 @@ class EvaluationRun:
             labels = predicted.labels
             if labels is None or len(labels) != len(samples):
                 raise InternalError("the evaluation job did not answer one label for each sample")
+            pending = [need for need in pending if need.model not in predicted.failures]
+            deleted = self._deleted(pending)
+            if len(deleted):
+                yield EvaluateEvent(notice=f"{len(deleted)} samples were deleted while models were evaluated on them")
+                kept = ~np.isin(samples.keys, deleted)
+                samples, labels = samples.only(kept), labels[kept]
+                slices = WindowSlices.of(samples, evaluation.windows)
+                pending = [need.only(kept) for need in pending]
             for need in pending:
-                if need.model not in predicted.failures:
-                    yield from self._score(need, slices, labels)
+                yield from self._score(need, slices, labels)
         if evaluation.baselines:
             yield from self._score_baselines(samples, slices, labels)
         yield EvaluateEvent(done=self._done)
@@ -130,23 +151,34 @@ class EvaluationRun:
                 return
             same_code = self._reuse.still_holds()
             rows = [
-                replace(record, file=result.file, seconds=result.seconds * model.num_samples / made)
+                replace(
+                    record,
+                    file=result.file,
+                    seconds=result.seconds * model.num_samples / made,
+                    num_samples=model.num_samples,
+                )
                 for model in result.models
                 if (record := records[model.model]) is not None and same_code
             ]
             file = self._store.adopt(output, result.file, rows)
         finally:
             output.unlink(missing_ok=True)
-        self._fill(open_needs, file, predicted)
+        self._fill(open_needs, file, result)
 
-    def _fill(self, needs: list[_Need], file: OutcomeFile, predicted: Predicted) -> None:
+    def _fill(self, needs: list[_Need], file: OutcomeFile, result: PredictResult) -> None:
         for need in needs:
-            if need.model in predicted.failures:
-                continue
-            need.predictions.add(file.of(need.model), keep_scores=self._evaluation.needs_scores)
-            if need.predictions.missing.any():
-                left = int(np.count_nonzero(need.predictions.missing))
-                raise InternalError(f"the evaluation job left {left} samples of model {need.model} without prediction")
+            if any(model.model == need.model for model in result.models):
+                need.predictions.add(file.of(need.model), keep_scores=self._evaluation.needs_scores)
+
+    def _deleted(self, needs: list[_Need]) -> Int64Array:
+        """Keys without a prediction, because the samples were deleted before the job read them."""
+        missing = [need.missing_keys for need in needs]
+        keys = np.unique(np.concatenate(missing)) if missing else np.empty(0, dtype=np.int64)
+        deleted = deleted_of(self._storage, self._evaluation.dataset, keys)
+        if len(deleted) < len(keys):
+            left = len(keys) - len(deleted)
+            raise InternalError(f"the evaluation job left {left} samples without prediction")
+        return deleted
 
     def _score(self, need: _Need, slices: WindowSlices, labels: Int64Array) -> Iterator[EvaluateEvent]:
         begin = time.perf_counter()

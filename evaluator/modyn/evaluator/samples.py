@@ -7,13 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
+from modyn.core.keysets import KeySet
 from modyn.evaluator.request import FIRST_SECOND, LAST_SECOND, Span
 from modyn.proto.common_pb2 import Interval
+from modyn.proto.storage_pb2 import LabelsAsOf
 from modyn.proto.storage_pb2_grpc import StorageStub
+from modyn.storage.label_versions import newest_label_version
 from modyn.storage.reader import Column, Order, read_columns
 
 MAX_READS = 16
@@ -39,6 +43,12 @@ class Samples:
     def __len__(self) -> int:
         return len(self.keys)
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Samples:
+        """The labelled samples of a mask, bool [n], and all unlabelled ones."""
+        return Samples(
+            self.keys[kept], self.timestamps[kept], self.labels.filter(pa.array(kept)), self.unlabelled_timestamps
+        )
+
     def within(self, window: Span) -> slice:
         """Positions of the labelled samples of a window."""
         start, end = np.searchsorted(self.timestamps, [window.start, window.end])
@@ -52,10 +62,14 @@ class Samples:
 def read_evaluation_samples(
     stub: StorageStub, dataset: str, windows: Iterable[Span], end_key: int | None, *, history: bool
 ) -> Samples:
-    """The samples of all windows, each once; with ``history`` also all that are earlier than any of them."""
+    """The samples of all windows, each once; with ``history`` also all that are earlier than any of them.
+
+    Labels are the newest ones, of one moment.
+    """
     spans = list(windows)
     if history and spans:
         spans = [Span(FIRST_SECOND, max(span.end for span in spans))]
+    labels = LabelsAsOf(version=newest_label_version(stub, dataset))
     tables = [
         read_columns(
             stub,
@@ -64,12 +78,21 @@ def read_evaluation_samples(
             columns=[Column.TIMESTAMP, Column.LABEL],
             order=Order.EVENT_TIME,
             end_key=end_key,
+            labels=labels,
         )
         for span in covering(spans)
     ]
     if not tables:
         return _split(pa.table({name: pa.array([], pa.int64()) for name in ("key", "timestamp", "label")}))
     return _split(pa.concat_tables(tables).combine_chunks())
+
+
+def deleted_of(stub: StorageStub, dataset: str, keys: Int64Array) -> Int64Array:
+    """Those of some keys, int64 [n], that storage answers no longer."""
+    if not len(keys):
+        return keys
+    there = read_columns(stub, dataset, KeySet.from_array(np.sort(keys)), order=Order.REQUEST)
+    return np.setdiff1d(keys, _chunk(there["key"]).to_numpy(zero_copy_only=False))
 
 
 def covering(spans: Sequence[Span], most: int = MAX_READS) -> list[Span]:

@@ -80,6 +80,13 @@ class Predictions:
                 self.scores[new] = outcomes.scores[rows]
         return len(rows)
 
+    def only(self, kept: npt.NDArray[np.bool_]) -> Predictions:
+        """Those of a mask, bool [n]."""
+        part = Predictions(self.keys[kept], self.missing[kept])
+        part.predictions = self.predictions[kept]
+        part.scores = None if self.scores is None else self.scores[kept]
+        return part
+
 
 def score_model(
     model: str,

@@ -23,25 +23,30 @@ _sym_db = _symbol_database.Default()
 
 
 from modyn.proto import common_pb2 as modyn_dot_proto_dot_common__pb2
+from modyn.proto import storage_pb2 as modyn_dot_proto_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amodyn/proto/selector.proto\x12\x08modyn.v1\x1a\x18modyn/proto/common.proto\"w\n\x18\x43reateTrainingSetRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.modyn.v1.TrainingSetHeaderH\x00\x12$\n\x08new_data\x18\x02 \x01(\x0b\x32\x10.modyn.v1.KeySetH\x00\x42\x06\n\x04part\"\xb2\x01\n\x11TrainingSetHeader\x12\x13\n\x0bpipeline_id\x18\x01 \x01(\t\x12\x15\n\rtrigger_index\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\"\n\tselection\x18\x04 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x1b\n\x0elast_timestamp\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x11\n\x0f_last_timestamp\",\n\x1a\x44\x65scribeTrainingSetRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xdf\x01\n\x0bTrainingSet\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0bnum_samples\x18\x03 \x01(\x03\x12\x0f\n\x07num_new\x18\x04 \x01(\x03\x12\x16\n\x0enum_unlabelled\x18\x05 \x01(\x03\x12\x13\n\x0bhas_weights\x18\x06 \x01(\x08\x12(\n\x06ranges\x18\x07 \x01(\x0b\x32\x13.modyn.v1.KeyRangesH\x00\x88\x01\x01\x12\x16\n\x0e\x63ontent_digest\x18\x08 \x01(\t\x12\x0f\n\x07seconds\x18\t \x01(\x01\x42\t\n\x07_ranges\"V\n\x16ReadTrainingSetRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\x05\x63ount\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_count2\xff\x01\n\x08Selector\x12P\n\x11\x43reateTrainingSet\x12\".modyn.v1.CreateTrainingSetRequest\x1a\x15.modyn.v1.TrainingSet(\x01\x12R\n\x13\x44\x65scribeTrainingSet\x12$.modyn.v1.DescribeTrainingSetRequest\x1a\x15.modyn.v1.TrainingSet\x12M\n\x0fReadTrainingSet\x12 .modyn.v1.ReadTrainingSetRequest\x1a\x16.modyn.v1.ArrowMessage0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1amodyn/proto/selector.proto\x12\x08modyn.v1\x1a\x18modyn/proto/common.proto\x1a\x19modyn/proto/storage.proto\"w\n\x18\x43reateTrainingSetRequest\x12-\n\x06header\x18\x01 \x01(\x0b\x32\x1b.modyn.v1.TrainingSetHeaderH\x00\x12$\n\x08new_data\x18\x02 \x01(\x0b\x32\x10.modyn.v1.KeySetH\x00\x42\x06\n\x04part\"\xe8\x01\n\x11TrainingSetHeader\x12\x13\n\x0bpipeline_id\x18\x01 \x01(\t\x12\x15\n\rtrigger_index\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\"\n\tselection\x18\x04 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x0c\n\x04seed\x18\x05 \x01(\x03\x12\x1b\n\x0elast_timestamp\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12)\n\x06labels\x18\x07 \x01(\x0b\x32\x14.modyn.v1.LabelsAsOfH\x01\x88\x01\x01\x42\x11\n\x0f_last_timestampB\t\n\x07_labels\",\n\x1a\x44\x65scribeTrainingSetRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\x9a\x02\n\x0bTrainingSet\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0bnum_samples\x18\x03 \x01(\x03\x12\x0f\n\x07num_new\x18\x04 \x01(\x03\x12\x16\n\x0enum_unlabelled\x18\x05 \x01(\x03\x12\x13\n\x0bhas_weights\x18\x06 \x01(\x08\x12(\n\x06ranges\x18\x07 \x01(\x0b\x32\x13.modyn.v1.KeyRangesH\x00\x88\x01\x01\x12\x16\n\x0e\x63ontent_digest\x18\x08 \x01(\t\x12\x0f\n\x07seconds\x18\t \x01(\x01\x12$\n\x06labels\x18\n \x01(\x0b\x32\x14.modyn.v1.LabelsAsOf\x12\x13\n\x0bkeys_digest\x18\x0b \x01(\tB\t\n\x07_ranges\"V\n\x16ReadTrainingSetRequest\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x12\n\x05\x63ount\x18\x03 \x01(\x03H\x00\x88\x01\x01\x42\x08\n\x06_count\"J\n\x17\x46indTrainingSetsRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x1e\n\x04keys\x18\x02 \x01(\x0b\x32\x10.modyn.v1.KeySet\"k\n\x10\x46oundTrainingSet\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x10\n\x08num_keys\x18\x02 \x01(\x03\x12\x0f\n\x07members\x18\x03 \x01(\x0c\x12$\n\x06labels\x18\x04 \x01(\x0b\x32\x14.modyn.v1.LabelsAsOf2\xd6\x02\n\x08Selector\x12P\n\x11\x43reateTrainingSet\x12\".modyn.v1.CreateTrainingSetRequest\x1a\x15.modyn.v1.TrainingSet(\x01\x12R\n\x13\x44\x65scribeTrainingSet\x12$.modyn.v1.DescribeTrainingSetRequest\x1a\x15.modyn.v1.TrainingSet\x12M\n\x0fReadTrainingSet\x12 .modyn.v1.ReadTrainingSetRequest\x1a\x16.modyn.v1.ArrowMessage0\x01\x12U\n\x10\x46indTrainingSets\x12!.modyn.v1.FindTrainingSetsRequest\x1a\x1a.modyn.v1.FoundTrainingSet(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'modyn.proto.selector_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CREATETRAININGSETREQUEST']._serialized_start=66
-  _globals['_CREATETRAININGSETREQUEST']._serialized_end=185
-  _globals['_TRAININGSETHEADER']._serialized_start=188
-  _globals['_TRAININGSETHEADER']._serialized_end=366
-  _globals['_DESCRIBETRAININGSETREQUEST']._serialized_start=368
-  _globals['_DESCRIBETRAININGSETREQUEST']._serialized_end=412
-  _globals['_TRAININGSET']._serialized_start=415
-  _globals['_TRAININGSET']._serialized_end=638
-  _globals['_READTRAININGSETREQUEST']._serialized_start=640
-  _globals['_READTRAININGSETREQUEST']._serialized_end=726
-  _globals['_SELECTOR']._serialized_start=729
-  _globals['_SELECTOR']._serialized_end=984
+  _globals['_CREATETRAININGSETREQUEST']._serialized_start=93
+  _globals['_CREATETRAININGSETREQUEST']._serialized_end=212
+  _globals['_TRAININGSETHEADER']._serialized_start=215
+  _globals['_TRAININGSETHEADER']._serialized_end=447
+  _globals['_DESCRIBETRAININGSETREQUEST']._serialized_start=449
+  _globals['_DESCRIBETRAININGSETREQUEST']._serialized_end=493
+  _globals['_TRAININGSET']._serialized_start=496
+  _globals['_TRAININGSET']._serialized_end=778
+  _globals['_READTRAININGSETREQUEST']._serialized_start=780
+  _globals['_READTRAININGSETREQUEST']._serialized_end=866
+  _globals['_FINDTRAININGSETSREQUEST']._serialized_start=868
+  _globals['_FINDTRAININGSETSREQUEST']._serialized_end=942
+  _globals['_FOUNDTRAININGSET']._serialized_start=944
+  _globals['_FOUNDTRAININGSET']._serialized_end=1051
+  _globals['_SELECTOR']._serialized_start=1054
+  _globals['_SELECTOR']._serialized_end=1396
 # @@protoc_insertion_point(module_scope)

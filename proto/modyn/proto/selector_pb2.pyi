@@ -6,6 +6,7 @@ Selection policies and trigger training sets."""
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from modyn.proto import common_pb2 as _common_pb2
+from modyn.proto import storage_pb2 as _storage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -55,6 +56,7 @@ class TrainingSetHeader(_message.Message):
     SELECTION_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
     LAST_TIMESTAMP_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
     trigger_index: _builtins.int
     dataset: _builtins.str
@@ -65,6 +67,10 @@ class TrainingSetHeader(_message.Message):
     def selection(self) -> _common_pb2.Value:
         """the `selection_strategy` section"""
 
+    @_builtins.property
+    def labels(self) -> _storage_pb2.LabelsAsOf:
+        """labels as known at the trigger; without a version: as far as they are known now"""
+
     def __init__(
         self,
         *,
@@ -74,13 +80,19 @@ class TrainingSetHeader(_message.Message):
         selection: _common_pb2.Value | None = ...,
         seed: _builtins.int = ...,
         last_timestamp: _builtins.int | None = ...,
+        labels: _storage_pb2.LabelsAsOf | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_timestamp", b"_last_timestamp", "last_timestamp", b"last_timestamp", "selection", b"selection"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "_last_timestamp", b"_last_timestamp", "labels", b"labels", "last_timestamp", b"last_timestamp", "selection", b"selection"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_timestamp", b"_last_timestamp", "dataset", b"dataset", "last_timestamp", b"last_timestamp", "pipeline_id", b"pipeline_id", "seed", b"seed", "selection", b"selection", "trigger_index", b"trigger_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "_last_timestamp", b"_last_timestamp", "dataset", b"dataset", "labels", b"labels", "last_timestamp", b"last_timestamp", "pipeline_id", b"pipeline_id", "seed", b"seed", "selection", b"selection", "trigger_index", b"trigger_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
+    _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
     _WhichOneofReturnType__last_timestamp: _TypeAlias = _typing.Literal["last_timestamp"]  # noqa: Y015
     _WhichOneofArgType__last_timestamp: _TypeAlias = _typing.Literal["_last_timestamp", b"_last_timestamp"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels) -> _WhichOneofReturnType__labels | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_timestamp) -> _WhichOneofReturnType__last_timestamp | None: ...
 
 Global___TrainingSetHeader: _TypeAlias = TrainingSetHeader  # noqa: Y015
@@ -117,6 +129,8 @@ class TrainingSet(_message.Message):
     RANGES_FIELD_NUMBER: _builtins.int
     CONTENT_DIGEST_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    KEYS_DIGEST_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     dataset: _builtins.str
     num_samples: _builtins.int
@@ -130,9 +144,15 @@ class TrainingSet(_message.Message):
     """of the data the keys point to (see SamplesInfo)"""
     seconds: _builtins.float
     """spent selecting"""
+    keys_digest: _builtins.str
+    """of keys and weights alone; sets that differ in `labels` only share it"""
     @_builtins.property
     def ranges(self) -> _common_pb2.KeyRanges:
         """set when the set is a union of ranges with unit weights, in key order"""
+
+    @_builtins.property
+    def labels(self) -> _storage_pb2.LabelsAsOf:
+        """which labels belong to the set; `version` is always set"""
 
     def __init__(
         self,
@@ -146,10 +166,12 @@ class TrainingSet(_message.Message):
         ranges: _common_pb2.KeyRanges | None = ...,
         content_digest: _builtins.str = ...,
         seconds: _builtins.float = ...,
+        labels: _storage_pb2.LabelsAsOf | None = ...,
+        keys_digest: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ranges", b"_ranges", "ranges", b"ranges"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_ranges", b"_ranges", "labels", b"labels", "ranges", b"ranges"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ranges", b"_ranges", "content_digest", b"content_digest", "dataset", b"dataset", "digest", b"digest", "has_weights", b"has_weights", "num_new", b"num_new", "num_samples", b"num_samples", "num_unlabelled", b"num_unlabelled", "ranges", b"ranges", "seconds", b"seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ranges", b"_ranges", "content_digest", b"content_digest", "dataset", b"dataset", "digest", b"digest", "has_weights", b"has_weights", "keys_digest", b"keys_digest", "labels", b"labels", "num_new", b"num_new", "num_samples", b"num_samples", "num_unlabelled", b"num_unlabelled", "ranges", b"ranges", "seconds", b"seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ranges: _TypeAlias = _typing.Literal["ranges"]  # noqa: Y015
     _WhichOneofArgType__ranges: _TypeAlias = _typing.Literal["_ranges", b"_ranges"]  # noqa: Y015
@@ -184,3 +206,58 @@ class ReadTrainingSetRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__count) -> _WhichOneofReturnType__count | None: ...
 
 Global___ReadTrainingSetRequest: _TypeAlias = ReadTrainingSetRequest  # noqa: Y015
+
+@_typing.final
+class FindTrainingSetsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """first message only"""
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet: ...
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        keys: _common_pb2.KeySet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindTrainingSetsRequest: _TypeAlias = FindTrainingSetsRequest  # noqa: Y015
+
+@_typing.final
+class FoundTrainingSet(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NUM_KEYS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    num_keys: _builtins.int
+    """distinct keys of the request that the set contains"""
+    members: _builtins.bytes
+    """one bit per distinct key of the request, ascending, least significant bit first: is it in the set"""
+    @_builtins.property
+    def labels(self) -> _storage_pb2.LabelsAsOf: ...
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        num_keys: _builtins.int = ...,
+        members: _builtins.bytes = ...,
+        labels: _storage_pb2.LabelsAsOf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "labels", b"labels", "members", b"members", "num_keys", b"num_keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FoundTrainingSet: _TypeAlias = FoundTrainingSet  # noqa: Y015

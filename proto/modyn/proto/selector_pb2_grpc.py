@@ -50,6 +50,11 @@ class SelectorStub:
                 request_serializer=modyn_dot_proto_dot_selector__pb2.ReadTrainingSetRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
                 _registered_method=True)
+        self.FindTrainingSets = channel.stream_stream(
+                '/modyn.v1.Selector/FindTrainingSets',
+                request_serializer=modyn_dot_proto_dot_selector__pb2.FindTrainingSetsRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_selector__pb2.FoundTrainingSet.FromString,
+                _registered_method=True)
 
 
 class SelectorServicer:
@@ -76,6 +81,13 @@ class SelectorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindTrainingSets(self, request_iterator, context):
+        """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SelectorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -93,6 +105,11 @@ def add_SelectorServicer_to_server(servicer, server):
                     servicer.ReadTrainingSet,
                     request_deserializer=modyn_dot_proto_dot_selector__pb2.ReadTrainingSetRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.SerializeToString,
+            ),
+            'FindTrainingSets': grpc.stream_stream_rpc_method_handler(
+                    servicer.FindTrainingSets,
+                    request_deserializer=modyn_dot_proto_dot_selector__pb2.FindTrainingSetsRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_selector__pb2.FoundTrainingSet.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -176,6 +193,33 @@ class Selector:
             '/modyn.v1.Selector/ReadTrainingSet',
             modyn_dot_proto_dot_selector__pb2.ReadTrainingSetRequest.SerializeToString,
             modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindTrainingSets(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/modyn.v1.Selector/FindTrainingSets',
+            modyn_dot_proto_dot_selector__pb2.FindTrainingSetsRequest.SerializeToString,
+            modyn_dot_proto_dot_selector__pb2.FoundTrainingSet.FromString,
             options,
             channel_credentials,
             insecure,

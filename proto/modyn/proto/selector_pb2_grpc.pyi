@@ -39,6 +39,8 @@ class SelectorStub:
     DescribeTrainingSet: _grpc.UnaryUnaryMultiCallable[_selector_pb2.DescribeTrainingSetRequest, _selector_pb2.TrainingSet]
     ReadTrainingSet: _grpc.UnaryStreamMultiCallable[_selector_pb2.ReadTrainingSetRequest, _common_pb2.ArrowMessage]
     """Bulk out. Columns: key int64, weight float32; positions [offset, offset + count) of the set."""
+    FindTrainingSets: _grpc.StreamStreamMultiCallable[_selector_pb2.FindTrainingSetsRequest, _selector_pb2.FoundTrainingSet]
+    """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
 
 @_typing.type_check_only
 class SelectorAsyncStub(SelectorStub):
@@ -50,6 +52,8 @@ class SelectorAsyncStub(SelectorStub):
     DescribeTrainingSet: _aio.UnaryUnaryMultiCallable[_selector_pb2.DescribeTrainingSetRequest, _selector_pb2.TrainingSet]  # type: ignore[assignment]
     ReadTrainingSet: _aio.UnaryStreamMultiCallable[_selector_pb2.ReadTrainingSetRequest, _common_pb2.ArrowMessage]  # type: ignore[assignment]
     """Bulk out. Columns: key int64, weight float32; positions [offset, offset + count) of the set."""
+    FindTrainingSets: _aio.StreamStreamMultiCallable[_selector_pb2.FindTrainingSetsRequest, _selector_pb2.FoundTrainingSet]  # type: ignore[assignment]
+    """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
 
 class SelectorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -76,5 +80,13 @@ class SelectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_common_pb2.ArrowMessage], _abc.AsyncIterator[_common_pb2.ArrowMessage]]:
         """Bulk out. Columns: key int64, weight float32; positions [offset, offset + count) of the set."""
+
+    @_abc_1.abstractmethod
+    def FindTrainingSets(
+        self,
+        request_iterator: _MaybeAsyncIterator[_selector_pb2.FindTrainingSetsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_selector_pb2.FoundTrainingSet], _abc.AsyncIterator[_selector_pb2.FoundTrainingSet]]:
+        """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
 
 def add_SelectorServicer_to_server(servicer: SelectorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -20,28 +20,115 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Role:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Role.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ROLE_UNSPECIFIED: _Role.ValueType  # 0
+    ANY: _Role.ValueType  # 1
+    TRAIN: _Role.ValueType  # 2
+    TEST: _Role.ValueType  # 3
+    """never handed to a training job"""
+
+class Role(_Role, metaclass=_RoleEnumTypeWrapper):
+    """What samples may be used for."""
+
+ROLE_UNSPECIFIED: Role.ValueType  # 0
+ANY: Role.ValueType  # 1
+TRAIN: Role.ValueType  # 2
+TEST: Role.ValueType  # 3
+"""never handed to a training job"""
+Global___Role: _TypeAlias = Role  # noqa: Y015
+
+class _Purpose:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PurposeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Purpose.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PURPOSE_UNSPECIFIED: _Purpose.ValueType  # 0
+    TRAINING: _Purpose.ValueType  # 1
+    """test samples: left out of intervals and ranges, refused by key with the keys in the message"""
+
+class Purpose(_Purpose, metaclass=_PurposeEnumTypeWrapper):
+    """What a caller reads samples for."""
+
+PURPOSE_UNSPECIFIED: Purpose.ValueType  # 0
+TRAINING: Purpose.ValueType  # 1
+"""test samples: left out of intervals and ranges, refused by key with the keys in the message"""
+Global___Purpose: _TypeAlias = Purpose  # noqa: Y015
+
+@_typing.final
+class LabelsAsOf(_message.Message):
+    """Which version of a label counts: the one with the latest label time among those that satisfy all fields; of equal
+    times the later batch. The label a sample was ingested with has the sample's event time, its arrival and version 0.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_TIME_FIELD_NUMBER: _builtins.int
+    ARRIVAL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    label_time: _builtins.int
+    """known by then: label time <= this"""
+    arrival: _builtins.int
+    """had reached storage by then: arrival <= this"""
+    version: _builtins.int
+    """label batches up to this one"""
+    def __init__(
+        self,
+        *,
+        label_time: _builtins.int | None = ...,
+        arrival: _builtins.int | None = ...,
+        version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_arrival", b"_arrival", "_label_time", b"_label_time", "_version", b"_version", "arrival", b"arrival", "label_time", b"label_time", "version", b"version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arrival", b"_arrival", "_label_time", b"_label_time", "_version", b"_version", "arrival", b"arrival", "label_time", b"label_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__arrival: _TypeAlias = _typing.Literal["arrival"]  # noqa: Y015
+    _WhichOneofArgType__arrival: _TypeAlias = _typing.Literal["_arrival", b"_arrival"]  # noqa: Y015
+    _WhichOneofReturnType__label_time: _TypeAlias = _typing.Literal["label_time"]  # noqa: Y015
+    _WhichOneofArgType__label_time: _TypeAlias = _typing.Literal["_label_time", b"_label_time"]  # noqa: Y015
+    _WhichOneofReturnType__version: _TypeAlias = _typing.Literal["version"]  # noqa: Y015
+    _WhichOneofArgType__version: _TypeAlias = _typing.Literal["_version", b"_version"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__arrival) -> _WhichOneofReturnType__arrival | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__label_time) -> _WhichOneofReturnType__label_time | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__version) -> _WhichOneofReturnType__version | None: ...
+
+Global___LabelsAsOf: _TypeAlias = LabelsAsOf  # noqa: Y015
+
 @_typing.final
 class RegisterDatasetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    role: Global___Role.ValueType
+    """Registering an existing name with the same source answers it; with another source it is an error.
+    of appended samples, and of files whose source names no other; unspecified: any
+    """
     @_builtins.property
     def source(self) -> _common_pb2.Value:
-        """The `data.source` section; unset for datasets that only receive Append.
-        Registering an existing name with the same source answers it; with another source it is an error.
-        """
+        """The `data.source` section; unset for datasets that only receive Append."""
 
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         source: _common_pb2.Value | None = ...,
+        role: Global___Role.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "source", b"source"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "name", b"name", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_source", b"_source", "name", b"name", "role", b"role", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
@@ -193,6 +280,16 @@ class DatasetDescription(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     LAST_ARRIVAL_FIELD_NUMBER: _builtins.int
     SEGMENT_FORMAT_VERSION_FIELD_NUMBER: _builtins.int
+    NUM_DELETED_FIELD_NUMBER: _builtins.int
+    NUM_DELETED_STORED_FIELD_NUMBER: _builtins.int
+    LABEL_VERSION_FIELD_NUMBER: _builtins.int
+    NUM_LATE_LABELS_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    NUM_TEST_FIELD_NUMBER: _builtins.int
+    NUM_TRAIN_FIELD_NUMBER: _builtins.int
+    NUM_IN_PLACE_FIELD_NUMBER: _builtins.int
+    WRITER_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     end_key: _builtins.int
     num_samples: _builtins.int
@@ -207,6 +304,26 @@ class DatasetDescription(_message.Message):
     num_files: _builtins.int
     last_arrival: _builtins.int
     segment_format_version: _builtins.int
+    num_deleted: _builtins.int
+    """samples; not among num_samples"""
+    num_deleted_stored: _builtins.int
+    """of these, samples whose bytes compaction has still to remove"""
+    label_version: _builtins.int
+    """number of label batches so far"""
+    num_late_labels: _builtins.int
+    """labels in them"""
+    role: Global___Role.ValueType
+    """of the dataset"""
+    num_test: _builtins.int
+    """live samples that training may not see"""
+    num_train: _builtins.int
+    """live samples marked as training data"""
+    num_in_place: _builtins.int
+    """samples whose bytes are read from the source's own files"""
+    writer: _builtins.str
+    """who holds the dataset's writing lease"""
+    read_only: _builtins.bool
+    """the server that answers does not write"""
     @_builtins.property
     def source(self) -> _common_pb2.Value: ...
     @_builtins.property
@@ -231,10 +348,20 @@ class DatasetDescription(_message.Message):
         payload: _abc.Iterable[Global___PayloadColumn] | None = ...,
         last_arrival: _builtins.int | None = ...,
         segment_format_version: _builtins.int = ...,
+        num_deleted: _builtins.int = ...,
+        num_deleted_stored: _builtins.int = ...,
+        label_version: _builtins.int = ...,
+        num_late_labels: _builtins.int = ...,
+        role: Global___Role.ValueType = ...,
+        num_test: _builtins.int = ...,
+        num_train: _builtins.int = ...,
+        num_in_place: _builtins.int = ...,
+        writer: _builtins.str | None = ...,
+        read_only: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_arrival", b"_last_arrival", "_last_timestamp", b"_last_timestamp", "_source", b"_source", "first_timestamp", b"first_timestamp", "last_arrival", b"last_arrival", "last_timestamp", b"last_timestamp", "source", b"source"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_arrival", b"_last_arrival", "_last_timestamp", b"_last_timestamp", "_read_only", b"_read_only", "_source", b"_source", "_writer", b"_writer", "first_timestamp", b"first_timestamp", "last_arrival", b"last_arrival", "last_timestamp", b"last_timestamp", "read_only", b"read_only", "source", b"source", "writer", b"writer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_arrival", b"_last_arrival", "_last_timestamp", b"_last_timestamp", "_source", b"_source", "end_key", b"end_key", "first_timestamp", b"first_timestamp", "last_arrival", b"last_arrival", "last_timestamp", b"last_timestamp", "name", b"name", "num_bytes", b"num_bytes", "num_files", b"num_files", "num_samples", b"num_samples", "num_segments", b"num_segments", "num_superseded", b"num_superseded", "num_unlabelled", b"num_unlabelled", "payload", b"payload", "quarantined", b"quarantined", "segment_format_version", b"segment_format_version", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_arrival", b"_last_arrival", "_last_timestamp", b"_last_timestamp", "_read_only", b"_read_only", "_source", b"_source", "_writer", b"_writer", "end_key", b"end_key", "first_timestamp", b"first_timestamp", "label_version", b"label_version", "last_arrival", b"last_arrival", "last_timestamp", b"last_timestamp", "name", b"name", "num_bytes", b"num_bytes", "num_deleted", b"num_deleted", "num_deleted_stored", b"num_deleted_stored", "num_files", b"num_files", "num_in_place", b"num_in_place", "num_late_labels", b"num_late_labels", "num_samples", b"num_samples", "num_segments", b"num_segments", "num_superseded", b"num_superseded", "num_test", b"num_test", "num_train", b"num_train", "num_unlabelled", b"num_unlabelled", "payload", b"payload", "quarantined", b"quarantined", "read_only", b"read_only", "role", b"role", "segment_format_version", b"segment_format_version", "source", b"source", "writer", b"writer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_timestamp: _TypeAlias = _typing.Literal["first_timestamp"]  # noqa: Y015
     _WhichOneofArgType__first_timestamp: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp"]  # noqa: Y015
@@ -242,8 +369,12 @@ class DatasetDescription(_message.Message):
     _WhichOneofArgType__last_arrival: _TypeAlias = _typing.Literal["_last_arrival", b"_last_arrival"]  # noqa: Y015
     _WhichOneofReturnType__last_timestamp: _TypeAlias = _typing.Literal["last_timestamp"]  # noqa: Y015
     _WhichOneofArgType__last_timestamp: _TypeAlias = _typing.Literal["_last_timestamp", b"_last_timestamp"]  # noqa: Y015
+    _WhichOneofReturnType__read_only: _TypeAlias = _typing.Literal["read_only"]  # noqa: Y015
+    _WhichOneofArgType__read_only: _TypeAlias = _typing.Literal["_read_only", b"_read_only"]  # noqa: Y015
     _WhichOneofReturnType__source: _TypeAlias = _typing.Literal["source"]  # noqa: Y015
     _WhichOneofArgType__source: _TypeAlias = _typing.Literal["_source", b"_source"]  # noqa: Y015
+    _WhichOneofReturnType__writer: _TypeAlias = _typing.Literal["writer"]  # noqa: Y015
+    _WhichOneofArgType__writer: _TypeAlias = _typing.Literal["_writer", b"_writer"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__first_timestamp) -> _WhichOneofReturnType__first_timestamp | None: ...
     @_typing.overload
@@ -251,7 +382,11 @@ class DatasetDescription(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_timestamp) -> _WhichOneofReturnType__last_timestamp | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__read_only) -> _WhichOneofReturnType__read_only | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__source) -> _WhichOneofReturnType__source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__writer) -> _WhichOneofReturnType__writer | None: ...
 
 Global___DatasetDescription: _TypeAlias = DatasetDescription  # noqa: Y015
 
@@ -332,6 +467,196 @@ class AppendResponse(_message.Message):
 Global___AppendResponse: _TypeAlias = AppendResponse  # noqa: Y015
 
 @_typing.final
+class SetLabelsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    NUM_LABELS_FIELD_NUMBER: _builtins.int
+    NUM_CORRECTED_FIELD_NUMBER: _builtins.int
+    REPEATED_BATCH_FIELD_NUMBER: _builtins.int
+    ARRIVAL_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    """of this batch"""
+    num_labels: _builtins.int
+    num_corrected: _builtins.int
+    """samples that had another label before"""
+    repeated_batch: _builtins.bool
+    """this batch id was committed before; nothing was written now"""
+    arrival: _builtins.int
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+        num_labels: _builtins.int = ...,
+        num_corrected: _builtins.int = ...,
+        repeated_batch: _builtins.bool = ...,
+        arrival: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrival", b"arrival", "num_corrected", b"num_corrected", "num_labels", b"num_labels", "repeated_batch", b"repeated_batch", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLabelsResponse: _TypeAlias = SetLabelsResponse  # noqa: Y015
+
+@_typing.final
+class DeleteSamplesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet: ...
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        keys: _common_pb2.KeySet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSamplesRequest: _TypeAlias = DeleteSamplesRequest  # noqa: Y015
+
+@_typing.final
+class DeleteSamplesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUM_DELETED_FIELD_NUMBER: _builtins.int
+    NUM_DELETED_BEFORE_FIELD_NUMBER: _builtins.int
+    SOURCE_FILES_FIELD_NUMBER: _builtins.int
+    NUM_SOURCE_FILES_FIELD_NUMBER: _builtins.int
+    num_deleted: _builtins.int
+    """by this call"""
+    num_deleted_before: _builtins.int
+    """of these keys"""
+    num_source_files: _builtins.int
+    @_builtins.property
+    def source_files(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """the source's own files that still hold some of these samples (at most 100)"""
+
+    def __init__(
+        self,
+        *,
+        num_deleted: _builtins.int = ...,
+        num_deleted_before: _builtins.int = ...,
+        source_files: _abc.Iterable[_builtins.str] | None = ...,
+        num_source_files: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["num_deleted", b"num_deleted", "num_deleted_before", b"num_deleted_before", "num_source_files", b"num_source_files", "source_files", b"source_files"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteSamplesResponse: _TypeAlias = DeleteSamplesResponse  # noqa: Y015
+
+@_typing.final
+class VerifyDatasetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyDatasetRequest: _TypeAlias = VerifyDatasetRequest  # noqa: Y015
+
+@_typing.final
+class VerifyProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BYTES_DONE_FIELD_NUMBER: _builtins.int
+    BYTES_TOTAL_FIELD_NUMBER: _builtins.int
+    FILES_DONE_FIELD_NUMBER: _builtins.int
+    DAMAGED_FIELD_NUMBER: _builtins.int
+    bytes_done: _builtins.int
+    bytes_total: _builtins.int
+    files_done: _builtins.int
+    @_builtins.property
+    def damaged(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """what is wrong with each damaged file found since the last message"""
+
+    def __init__(
+        self,
+        *,
+        bytes_done: _builtins.int = ...,
+        bytes_total: _builtins.int = ...,
+        files_done: _builtins.int = ...,
+        damaged: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_done", b"bytes_done", "bytes_total", b"bytes_total", "damaged", b"damaged", "files_done", b"files_done"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyProgress: _TypeAlias = VerifyProgress  # noqa: Y015
+
+@_typing.final
+class CompactDatasetRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactDatasetRequest: _TypeAlias = CompactDatasetRequest  # noqa: Y015
+
+@_typing.final
+class CompactProgress(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_DONE_FIELD_NUMBER: _builtins.int
+    SAMPLES_TOTAL_FIELD_NUMBER: _builtins.int
+    SEGMENTS_BEFORE_FIELD_NUMBER: _builtins.int
+    SEGMENTS_AFTER_FIELD_NUMBER: _builtins.int
+    BYTES_REMOVED_FIELD_NUMBER: _builtins.int
+    samples_done: _builtins.int
+    samples_total: _builtins.int
+    segments_before: _builtins.int
+    segments_after: _builtins.int
+    bytes_removed: _builtins.int
+    def __init__(
+        self,
+        *,
+        samples_done: _builtins.int = ...,
+        samples_total: _builtins.int = ...,
+        segments_before: _builtins.int = ...,
+        segments_after: _builtins.int = ...,
+        bytes_removed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_removed", b"bytes_removed", "samples_done", b"samples_done", "samples_total", b"samples_total", "segments_after", b"segments_after", "segments_before", b"segments_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompactProgress: _TypeAlias = CompactProgress  # noqa: Y015
+
+@_typing.final
 class WatchDatasetRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -385,14 +710,21 @@ class InspectSamplesRequest(_message.Message):
     RANGES_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
     END_KEY_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     end_key: _builtins.int
     """ignore keys from here on (a consistent snapshot)"""
+    purpose: Global___Purpose.ValueType
     @_builtins.property
     def ranges(self) -> _common_pb2.KeyRanges: ...
     @_builtins.property
     def interval(self) -> _common_pb2.Interval:
         """event time"""
+
+    @_builtins.property
+    def labels(self) -> Global___LabelsAsOf:
+        """unset: the newest"""
 
     def __init__(
         self,
@@ -401,17 +733,23 @@ class InspectSamplesRequest(_message.Message):
         ranges: _common_pb2.KeyRanges | None = ...,
         interval: _common_pb2.Interval | None = ...,
         end_key: _builtins.int | None = ...,
+        labels: Global___LabelsAsOf | None = ...,
+        purpose: Global___Purpose.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "end_key", b"end_key", "interval", b"interval", "part", b"part", "ranges", b"ranges"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "_labels", b"_labels", "end_key", b"end_key", "interval", b"interval", "labels", b"labels", "part", b"part", "ranges", b"ranges"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "dataset", b"dataset", "end_key", b"end_key", "interval", b"interval", "part", b"part", "ranges", b"ranges"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "_labels", b"_labels", "dataset", b"dataset", "end_key", b"end_key", "interval", b"interval", "labels", b"labels", "part", b"part", "purpose", b"purpose", "ranges", b"ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_key: _TypeAlias = _typing.Literal["end_key"]  # noqa: Y015
     _WhichOneofArgType__end_key: _TypeAlias = _typing.Literal["_end_key", b"_end_key"]  # noqa: Y015
+    _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
+    _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
     _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["ranges", "interval"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_key) -> _WhichOneofReturnType__end_key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels) -> _WhichOneofReturnType__labels | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -426,13 +764,19 @@ class SamplesInfo(_message.Message):
     FIRST_TIMESTAMP_FIELD_NUMBER: _builtins.int
     LAST_TIMESTAMP_FIELD_NUMBER: _builtins.int
     CONTENT_DIGEST_FIELD_NUMBER: _builtins.int
+    END_KEY_FIELD_NUMBER: _builtins.int
+    LABEL_VERSION_FIELD_NUMBER: _builtins.int
     num_samples: _builtins.int
     """live ones"""
     num_unlabelled: _builtins.int
     first_timestamp: _builtins.int
     last_timestamp: _builtins.int
     content_digest: _builtins.str
-    """of all segments that overlap the part, their first keys and label versions"""
+    """of the content that overlaps the part, what of it is visible, and its later labels"""
+    end_key: _builtins.int
+    """what was known at this call, to pin later reads to"""
+    label_version: _builtins.int
+    """of the last label batch; with `end_key`: that had reached storage before key end_key-1 did"""
     def __init__(
         self,
         *,
@@ -441,10 +785,12 @@ class SamplesInfo(_message.Message):
         first_timestamp: _builtins.int | None = ...,
         last_timestamp: _builtins.int | None = ...,
         content_digest: _builtins.str = ...,
+        end_key: _builtins.int = ...,
+        label_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_timestamp", b"_last_timestamp", "first_timestamp", b"first_timestamp", "last_timestamp", b"last_timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_timestamp", b"_last_timestamp", "content_digest", b"content_digest", "first_timestamp", b"first_timestamp", "last_timestamp", b"last_timestamp", "num_samples", b"num_samples", "num_unlabelled", b"num_unlabelled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_timestamp", b"_last_timestamp", "content_digest", b"content_digest", "end_key", b"end_key", "first_timestamp", b"first_timestamp", "label_version", b"label_version", "last_timestamp", b"last_timestamp", "num_samples", b"num_samples", "num_unlabelled", b"num_unlabelled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_timestamp: _TypeAlias = _typing.Literal["first_timestamp"]  # noqa: Y015
     _WhichOneofArgType__first_timestamp: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp"]  # noqa: Y015
@@ -474,6 +820,8 @@ class ReadColumnsRequest(_message.Message):
         """int64"""
         LABEL: ReadColumnsRequest._Column.ValueType  # 3
         """as declared by the dataset, nullable"""
+        ROLE: ReadColumnsRequest._Column.ValueType  # 4
+        """int8, values of Role"""
 
     class Column(_Column, metaclass=_ColumnEnumTypeWrapper): ...
     COLUMN_UNSPECIFIED: ReadColumnsRequest.Column.ValueType  # 0
@@ -483,6 +831,8 @@ class ReadColumnsRequest(_message.Message):
     """int64"""
     LABEL: ReadColumnsRequest.Column.ValueType  # 3
     """as declared by the dataset, nullable"""
+    ROLE: ReadColumnsRequest.Column.ValueType  # 4
+    """int8, values of Role"""
 
     class _Order:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -515,12 +865,15 @@ class ReadColumnsRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     END_KEY_FIELD_NUMBER: _builtins.int
     ARRIVAL_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     order: Global___ReadColumnsRequest.Order.ValueType
     end_key: _builtins.int
+    purpose: Global___Purpose.ValueType
     @_builtins.property
     def keys(self) -> _common_pb2.KeySet:
-        """superseded keys are answered too"""
+        """superseded keys are answered too; deleted ones never"""
 
     @_builtins.property
     def interval(self) -> _common_pb2.Interval:
@@ -536,6 +889,10 @@ class ReadColumnsRequest(_message.Message):
     def arrival(self) -> _common_pb2.Interval:
         """further restricts to samples that arrived in this interval"""
 
+    @_builtins.property
+    def labels(self) -> Global___LabelsAsOf:
+        """unset: the newest"""
+
     def __init__(
         self,
         *,
@@ -547,21 +904,27 @@ class ReadColumnsRequest(_message.Message):
         order: Global___ReadColumnsRequest.Order.ValueType = ...,
         end_key: _builtins.int | None = ...,
         arrival: _common_pb2.Interval | None = ...,
+        labels: Global___LabelsAsOf | None = ...,
+        purpose: Global___Purpose.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_arrival", b"_arrival", "_end_key", b"_end_key", "arrival", b"arrival", "end_key", b"end_key", "interval", b"interval", "keys", b"keys", "part", b"part", "ranges", b"ranges"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_arrival", b"_arrival", "_end_key", b"_end_key", "_labels", b"_labels", "arrival", b"arrival", "end_key", b"end_key", "interval", b"interval", "keys", b"keys", "labels", b"labels", "part", b"part", "ranges", b"ranges"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arrival", b"_arrival", "_end_key", b"_end_key", "arrival", b"arrival", "columns", b"columns", "dataset", b"dataset", "end_key", b"end_key", "interval", b"interval", "keys", b"keys", "order", b"order", "part", b"part", "ranges", b"ranges"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arrival", b"_arrival", "_end_key", b"_end_key", "_labels", b"_labels", "arrival", b"arrival", "columns", b"columns", "dataset", b"dataset", "end_key", b"end_key", "interval", b"interval", "keys", b"keys", "labels", b"labels", "order", b"order", "part", b"part", "purpose", b"purpose", "ranges", b"ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__arrival: _TypeAlias = _typing.Literal["arrival"]  # noqa: Y015
     _WhichOneofArgType__arrival: _TypeAlias = _typing.Literal["_arrival", b"_arrival"]  # noqa: Y015
     _WhichOneofReturnType__end_key: _TypeAlias = _typing.Literal["end_key"]  # noqa: Y015
     _WhichOneofArgType__end_key: _TypeAlias = _typing.Literal["_end_key", b"_end_key"]  # noqa: Y015
+    _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
+    _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
     _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["keys", "interval", "ranges"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__arrival) -> _WhichOneofReturnType__arrival | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_key) -> _WhichOneofReturnType__end_key | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels) -> _WhichOneofReturnType__labels | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -574,12 +937,22 @@ class ReadSamplesRequest(_message.Message):
     DATASET_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
     COLUMNS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    BATCH_ROWS_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
+    purpose: Global___Purpose.ValueType
+    batch_rows: _builtins.int
+    """the caller cuts samples into batches of so many: messages hold whole ones if they can"""
     @_builtins.property
     def keys(self) -> _common_pb2.KeySet: ...
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """payload columns; empty: all"""
+
+    @_builtins.property
+    def labels(self) -> Global___LabelsAsOf:
+        """unset: the newest"""
 
     def __init__(
         self,
@@ -587,14 +960,113 @@ class ReadSamplesRequest(_message.Message):
         dataset: _builtins.str = ...,
         keys: _common_pb2.KeySet | None = ...,
         columns: _abc.Iterable[_builtins.str] | None = ...,
+        labels: Global___LabelsAsOf | None = ...,
+        purpose: Global___Purpose.ValueType = ...,
+        batch_rows: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "keys", b"keys", "labels", b"labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "dataset", b"dataset", "keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "batch_rows", b"batch_rows", "columns", b"columns", "dataset", b"dataset", "keys", b"keys", "labels", b"labels", "purpose", b"purpose"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
+    _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels) -> _WhichOneofReturnType__labels | None: ...
+
+Global___ReadSamplesRequest: _TypeAlias = ReadSamplesRequest  # noqa: Y015
+
+@_typing.final
+class SampleLocations(_message.Message):
+    """Files to gather samples from. Keys of the request that are deleted are not among `keys`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FILE_FIELD_NUMBER: _builtins.int
+    HOST_TOKEN_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FOLDER_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    PAYLOAD_SCHEMA_FIELD_NUMBER: _builtins.int
+    LABEL_SCHEMA_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    host_file: _builtins.str
+    """who reads `host_token` in this file reads the same files as the server"""
+    host_token: _builtins.str
+    segments_folder: _builtins.str
+    payload_schema: _builtins.bytes
+    """Arrow IPC"""
+    label_schema: _builtins.bytes
+    """Arrow IPC, one field"""
+    labels: _builtins.bytes
+    """Arrow IPC batch with one column: labels of the keys; empty: those in the segments"""
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___LocatedSegment]:
+        """those that hold keys of the request, ascending"""
+
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet:
+        """what is left of the request, if something was deleted"""
+
+    def __init__(
+        self,
+        *,
+        host_file: _builtins.str = ...,
+        host_token: _builtins.str = ...,
+        segments_folder: _builtins.str = ...,
+        segments: _abc.Iterable[Global___LocatedSegment] | None = ...,
+        payload_schema: _builtins.bytes = ...,
+        label_schema: _builtins.bytes = ...,
+        keys: _common_pb2.KeySet | None = ...,
+        labels: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_keys", b"_keys", "keys", b"keys"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_keys", b"_keys", "host_file", b"host_file", "host_token", b"host_token", "keys", b"keys", "label_schema", b"label_schema", "labels", b"labels", "payload_schema", b"payload_schema", "segments", b"segments", "segments_folder", b"segments_folder"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__keys: _TypeAlias = _typing.Literal["keys"]  # noqa: Y015
+    _WhichOneofArgType__keys: _TypeAlias = _typing.Literal["_keys", b"_keys"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__keys) -> _WhichOneofReturnType__keys | None: ...
+
+Global___SampleLocations: _TypeAlias = SampleLocations  # noqa: Y015
+
+@_typing.final
+class LocatedSegment(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_KEY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLES_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    COLUMNS_BYTES_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FORMAT_VERSION_FIELD_NUMBER: _builtins.int
+    first_key: _builtins.int
+    name: _builtins.str
+    num_samples: _builtins.int
+    payload_bytes: _builtins.int
+    columns_bytes: _builtins.int
+    digest: _builtins.str
+    kind: _builtins.str
+    format_version: _builtins.int
+    def __init__(
+        self,
+        *,
+        first_key: _builtins.int = ...,
+        name: _builtins.str = ...,
+        num_samples: _builtins.int = ...,
+        payload_bytes: _builtins.int = ...,
+        columns_bytes: _builtins.int = ...,
+        digest: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        format_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns_bytes", b"columns_bytes", "digest", b"digest", "first_key", b"first_key", "format_version", b"format_version", "kind", b"kind", "name", b"name", "num_samples", b"num_samples", "payload_bytes", b"payload_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ReadSamplesRequest: _TypeAlias = ReadSamplesRequest  # noqa: Y015
+Global___LocatedSegment: _TypeAlias = LocatedSegment  # noqa: Y015
 
 @_typing.final
 class ModelChunk(_message.Message):

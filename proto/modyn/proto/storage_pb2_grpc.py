@@ -60,6 +60,26 @@ class StorageStub:
                 request_serializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_storage__pb2.AppendResponse.FromString,
                 _registered_method=True)
+        self.SetLabels = channel.stream_unary(
+                '/modyn.v1.Storage/SetLabels',
+                request_serializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_storage__pb2.SetLabelsResponse.FromString,
+                _registered_method=True)
+        self.DeleteSamples = channel.unary_unary(
+                '/modyn.v1.Storage/DeleteSamples',
+                request_serializer=modyn_dot_proto_dot_storage__pb2.DeleteSamplesRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_storage__pb2.DeleteSamplesResponse.FromString,
+                _registered_method=True)
+        self.VerifyDataset = channel.unary_stream(
+                '/modyn.v1.Storage/VerifyDataset',
+                request_serializer=modyn_dot_proto_dot_storage__pb2.VerifyDatasetRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_storage__pb2.VerifyProgress.FromString,
+                _registered_method=True)
+        self.CompactDataset = channel.unary_stream(
+                '/modyn.v1.Storage/CompactDataset',
+                request_serializer=modyn_dot_proto_dot_storage__pb2.CompactDatasetRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_storage__pb2.CompactProgress.FromString,
+                _registered_method=True)
         self.WatchDataset = channel.unary_stream(
                 '/modyn.v1.Storage/WatchDataset',
                 request_serializer=modyn_dot_proto_dot_storage__pb2.WatchDatasetRequest.SerializeToString,
@@ -79,6 +99,11 @@ class StorageStub:
                 '/modyn.v1.Storage/ReadSamples',
                 request_serializer=modyn_dot_proto_dot_storage__pb2.ReadSamplesRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
+                _registered_method=True)
+        self.LocateSamples = channel.unary_unary(
+                '/modyn.v1.Storage/LocateSamples',
+                request_serializer=modyn_dot_proto_dot_storage__pb2.ReadSamplesRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_storage__pb2.SampleLocations.FromString,
                 _registered_method=True)
         self.StoreModel = channel.stream_unary(
                 '/modyn.v1.Storage/StoreModel',
@@ -133,6 +158,36 @@ class StorageServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetLabels(self, request_iterator, context):
+        """Labels that were not known at ingest, or that were wrong. Bulk in, one call is one batch, like Append. Columns: key
+        int64, label (null: the label is withdrawn), label_time int64 (when it became known on the data's clock, Unix
+        seconds; the time of the call if the column is left out). Each key at most once a batch.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteSamples(self, request, context):
+        """From the answer on no read and no selection sees these samples; compaction removes their bytes. Repeating is harmless.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyDataset(self, request, context):
+        """Compares every checksum.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompactDataset(self, request, context):
+        """Joins small segments and label batches, and removes the bytes of deleted samples.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchDataset(self, request, context):
         """Pushes new key ranges as they are committed, starting at a cursor. Never ends by itself.
         """
@@ -155,7 +210,15 @@ class StorageServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReadSamples(self, request, context):
-        """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns.
+        """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns. Deleted
+        samples are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LocateSamples(self, request, context):
+        """Where the samples of a ReadSamples request lie, for a caller that can read the files itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,6 +270,26 @@ def add_StorageServicer_to_server(servicer, server):
                     request_deserializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
                     response_serializer=modyn_dot_proto_dot_storage__pb2.AppendResponse.SerializeToString,
             ),
+            'SetLabels': grpc.stream_unary_rpc_method_handler(
+                    servicer.SetLabels,
+                    request_deserializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
+                    response_serializer=modyn_dot_proto_dot_storage__pb2.SetLabelsResponse.SerializeToString,
+            ),
+            'DeleteSamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteSamples,
+                    request_deserializer=modyn_dot_proto_dot_storage__pb2.DeleteSamplesRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_storage__pb2.DeleteSamplesResponse.SerializeToString,
+            ),
+            'VerifyDataset': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyDataset,
+                    request_deserializer=modyn_dot_proto_dot_storage__pb2.VerifyDatasetRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_storage__pb2.VerifyProgress.SerializeToString,
+            ),
+            'CompactDataset': grpc.unary_stream_rpc_method_handler(
+                    servicer.CompactDataset,
+                    request_deserializer=modyn_dot_proto_dot_storage__pb2.CompactDatasetRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_storage__pb2.CompactProgress.SerializeToString,
+            ),
             'WatchDataset': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchDataset,
                     request_deserializer=modyn_dot_proto_dot_storage__pb2.WatchDatasetRequest.FromString,
@@ -226,6 +309,11 @@ def add_StorageServicer_to_server(servicer, server):
                     servicer.ReadSamples,
                     request_deserializer=modyn_dot_proto_dot_storage__pb2.ReadSamplesRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.SerializeToString,
+            ),
+            'LocateSamples': grpc.unary_unary_rpc_method_handler(
+                    servicer.LocateSamples,
+                    request_deserializer=modyn_dot_proto_dot_storage__pb2.ReadSamplesRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_storage__pb2.SampleLocations.SerializeToString,
             ),
             'StoreModel': grpc.stream_unary_rpc_method_handler(
                     servicer.StoreModel,
@@ -389,6 +477,114 @@ class Storage:
             _registered_method=True)
 
     @staticmethod
+    def SetLabels(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/modyn.v1.Storage/SetLabels',
+            modyn_dot_proto_dot_common__pb2.ArrowMessage.SerializeToString,
+            modyn_dot_proto_dot_storage__pb2.SetLabelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.Storage/DeleteSamples',
+            modyn_dot_proto_dot_storage__pb2.DeleteSamplesRequest.SerializeToString,
+            modyn_dot_proto_dot_storage__pb2.DeleteSamplesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Storage/VerifyDataset',
+            modyn_dot_proto_dot_storage__pb2.VerifyDatasetRequest.SerializeToString,
+            modyn_dot_proto_dot_storage__pb2.VerifyProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompactDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Storage/CompactDataset',
+            modyn_dot_proto_dot_storage__pb2.CompactDatasetRequest.SerializeToString,
+            modyn_dot_proto_dot_storage__pb2.CompactProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchDataset(request,
             target,
             options=(),
@@ -486,6 +682,33 @@ class Storage:
             '/modyn.v1.Storage/ReadSamples',
             modyn_dot_proto_dot_storage__pb2.ReadSamplesRequest.SerializeToString,
             modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LocateSamples(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.Storage/LocateSamples',
+            modyn_dot_proto_dot_storage__pb2.ReadSamplesRequest.SerializeToString,
+            modyn_dot_proto_dot_storage__pb2.SampleLocations.FromString,
             options,
             channel_credentials,
             insecure,

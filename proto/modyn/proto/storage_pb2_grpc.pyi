@@ -41,6 +41,17 @@ class StorageStub:
     """Bulk in. Schema metadata of the first batch: modyn.dataset, modyn.batch_id. One call is one batch:
     all of it is durable and visible when the call returns, or none of it.
     """
+    SetLabels: _grpc.StreamUnaryMultiCallable[_common_pb2.ArrowMessage, _storage_pb2.SetLabelsResponse]
+    """Labels that were not known at ingest, or that were wrong. Bulk in, one call is one batch, like Append. Columns: key
+    int64, label (null: the label is withdrawn), label_time int64 (when it became known on the data's clock, Unix
+    seconds; the time of the call if the column is left out). Each key at most once a batch.
+    """
+    DeleteSamples: _grpc.UnaryUnaryMultiCallable[_storage_pb2.DeleteSamplesRequest, _storage_pb2.DeleteSamplesResponse]
+    """From the answer on no read and no selection sees these samples; compaction removes their bytes. Repeating is harmless."""
+    VerifyDataset: _grpc.UnaryStreamMultiCallable[_storage_pb2.VerifyDatasetRequest, _storage_pb2.VerifyProgress]
+    """Compares every checksum."""
+    CompactDataset: _grpc.UnaryStreamMultiCallable[_storage_pb2.CompactDatasetRequest, _storage_pb2.CompactProgress]
+    """Joins small segments and label batches, and removes the bytes of deleted samples."""
     WatchDataset: _grpc.UnaryStreamMultiCallable[_storage_pb2.WatchDatasetRequest, _storage_pb2.NewData]
     """Pushes new key ranges as they are committed, starting at a cursor. Never ends by itself."""
     InspectSamples: _grpc.UnaryUnaryMultiCallable[_storage_pb2.InspectSamplesRequest, _storage_pb2.SamplesInfo]
@@ -48,7 +59,11 @@ class StorageStub:
     ReadColumns: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadColumnsRequest, _common_pb2.ArrowMessage]
     """Bulk out. Columns per sample: key int64, then the ones asked for, in the order asked for."""
     ReadSamples: _grpc.UnaryStreamMultiCallable[_storage_pb2.ReadSamplesRequest, _common_pb2.ArrowMessage]
-    """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns."""
+    """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns. Deleted
+    samples are left out.
+    """
+    LocateSamples: _grpc.UnaryUnaryMultiCallable[_storage_pb2.ReadSamplesRequest, _storage_pb2.SampleLocations]
+    """Where the samples of a ReadSamples request lie, for a caller that can read the files itself."""
     StoreModel: _grpc.StreamUnaryMultiCallable[_storage_pb2.ModelChunk, _storage_pb2.StoredModel]
     FetchModel: _grpc.UnaryStreamMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.ModelChunk]
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.StoredModel]
@@ -65,6 +80,17 @@ class StorageAsyncStub(StorageStub):
     """Bulk in. Schema metadata of the first batch: modyn.dataset, modyn.batch_id. One call is one batch:
     all of it is durable and visible when the call returns, or none of it.
     """
+    SetLabels: _aio.StreamUnaryMultiCallable[_common_pb2.ArrowMessage, _storage_pb2.SetLabelsResponse]  # type: ignore[assignment]
+    """Labels that were not known at ingest, or that were wrong. Bulk in, one call is one batch, like Append. Columns: key
+    int64, label (null: the label is withdrawn), label_time int64 (when it became known on the data's clock, Unix
+    seconds; the time of the call if the column is left out). Each key at most once a batch.
+    """
+    DeleteSamples: _aio.UnaryUnaryMultiCallable[_storage_pb2.DeleteSamplesRequest, _storage_pb2.DeleteSamplesResponse]  # type: ignore[assignment]
+    """From the answer on no read and no selection sees these samples; compaction removes their bytes. Repeating is harmless."""
+    VerifyDataset: _aio.UnaryStreamMultiCallable[_storage_pb2.VerifyDatasetRequest, _storage_pb2.VerifyProgress]  # type: ignore[assignment]
+    """Compares every checksum."""
+    CompactDataset: _aio.UnaryStreamMultiCallable[_storage_pb2.CompactDatasetRequest, _storage_pb2.CompactProgress]  # type: ignore[assignment]
+    """Joins small segments and label batches, and removes the bytes of deleted samples."""
     WatchDataset: _aio.UnaryStreamMultiCallable[_storage_pb2.WatchDatasetRequest, _storage_pb2.NewData]  # type: ignore[assignment]
     """Pushes new key ranges as they are committed, starting at a cursor. Never ends by itself."""
     InspectSamples: _aio.UnaryUnaryMultiCallable[_storage_pb2.InspectSamplesRequest, _storage_pb2.SamplesInfo]  # type: ignore[assignment]
@@ -72,7 +98,11 @@ class StorageAsyncStub(StorageStub):
     ReadColumns: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadColumnsRequest, _common_pb2.ArrowMessage]  # type: ignore[assignment]
     """Bulk out. Columns per sample: key int64, then the ones asked for, in the order asked for."""
     ReadSamples: _aio.UnaryStreamMultiCallable[_storage_pb2.ReadSamplesRequest, _common_pb2.ArrowMessage]  # type: ignore[assignment]
-    """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns."""
+    """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns. Deleted
+    samples are left out.
+    """
+    LocateSamples: _aio.UnaryUnaryMultiCallable[_storage_pb2.ReadSamplesRequest, _storage_pb2.SampleLocations]  # type: ignore[assignment]
+    """Where the samples of a ReadSamples request lie, for a caller that can read the files itself."""
     StoreModel: _aio.StreamUnaryMultiCallable[_storage_pb2.ModelChunk, _storage_pb2.StoredModel]  # type: ignore[assignment]
     FetchModel: _aio.UnaryStreamMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.ModelChunk]  # type: ignore[assignment]
     DescribeModel: _aio.UnaryUnaryMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.StoredModel]  # type: ignore[assignment]
@@ -118,6 +148,41 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def SetLabels(
+        self,
+        request_iterator: _MaybeAsyncIterator[_common_pb2.ArrowMessage],
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.SetLabelsResponse, _abc.Awaitable[_storage_pb2.SetLabelsResponse]]:
+        """Labels that were not known at ingest, or that were wrong. Bulk in, one call is one batch, like Append. Columns: key
+        int64, label (null: the label is withdrawn), label_time int64 (when it became known on the data's clock, Unix
+        seconds; the time of the call if the column is left out). Each key at most once a batch.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteSamples(
+        self,
+        request: _storage_pb2.DeleteSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.DeleteSamplesResponse, _abc.Awaitable[_storage_pb2.DeleteSamplesResponse]]:
+        """From the answer on no read and no selection sees these samples; compaction removes their bytes. Repeating is harmless."""
+
+    @_abc_1.abstractmethod
+    def VerifyDataset(
+        self,
+        request: _storage_pb2.VerifyDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.VerifyProgress], _abc.AsyncIterator[_storage_pb2.VerifyProgress]]:
+        """Compares every checksum."""
+
+    @_abc_1.abstractmethod
+    def CompactDataset(
+        self,
+        request: _storage_pb2.CompactDatasetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.CompactProgress], _abc.AsyncIterator[_storage_pb2.CompactProgress]]:
+        """Joins small segments and label batches, and removes the bytes of deleted samples."""
+
+    @_abc_1.abstractmethod
     def WatchDataset(
         self,
         request: _storage_pb2.WatchDatasetRequest,
@@ -147,7 +212,17 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.ReadSamplesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_common_pb2.ArrowMessage], _abc.AsyncIterator[_common_pb2.ArrowMessage]]:
-        """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns."""
+        """Bulk out. Samples in request order: key int64, label (nullable), timestamp int64, then the payload columns. Deleted
+        samples are left out.
+        """
+
+    @_abc_1.abstractmethod
+    def LocateSamples(
+        self,
+        request: _storage_pb2.ReadSamplesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.SampleLocations, _abc.Awaitable[_storage_pb2.SampleLocations]]:
+        """Where the samples of a ReadSamples request lie, for a caller that can read the files itself."""
 
     @_abc_1.abstractmethod
     def StoreModel(

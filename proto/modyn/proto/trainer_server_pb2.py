@@ -24,31 +24,38 @@ _sym_db = _symbol_database.Default()
 
 from modyn.proto import common_pb2 as modyn_dot_proto_dot_common__pb2
 from modyn.proto import selector_pb2 as modyn_dot_proto_dot_selector__pb2
+from modyn.proto import storage_pb2 as modyn_dot_proto_dot_storage__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modyn/proto/trainer_server.proto\x12\x08modyn.v1\x1a\x18modyn/proto/common.proto\x1a\x1amodyn/proto/selector.proto\"\xec\x02\n\x0cTrainRequest\x12\x13\n\x0bpipeline_id\x18\x01 \x01(\t\x12\x15\n\rtrigger_index\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x14\n\x0ctraining_set\x18\x04 \x01(\t\x12!\n\x08training\x18\x05 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x1e\n\x05model\x18\x06 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x1d\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x1a\n\rinitial_model\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04seed\x18\t \x01(\x03\x12\r\n\x05reuse\x18\n \x01(\x08\x12\"\n\x04\x63ode\x18\x0b \x01(\x0b\x32\x14.modyn.v1.CodeOrigin\x12 \n\x13num_samples_to_pass\x18\x0c \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_initial_modelB\x16\n\x14_num_samples_to_pass\"\xfd\x01\n\nTrainEvent\x12\'\n\x06queued\x18\x01 \x01(\x0b\x32\x15.modyn.v1.TrainQueuedH\x00\x12)\n\x07started\x18\x02 \x01(\x0b\x32\x16.modyn.v1.TrainStartedH\x00\x12+\n\x0b\x66irst_batch\x18\x03 \x01(\x0b\x32\x14.modyn.v1.FirstBatchH\x00\x12+\n\x08progress\x18\x04 \x01(\x0b\x32\x17.modyn.v1.TrainProgressH\x00\x12\'\n\x06result\x18\x05 \x01(\x0b\x32\x15.modyn.v1.TrainResultH\x00\x12\x10\n\x06notice\x18\x06 \x01(\tH\x00\x42\x06\n\x04kind\"\x1e\n\x0bTrainQueued\x12\x0f\n\x07waiting\x18\x01 \x01(\x03\"P\n\x0cTrainStarted\x12\x19\n\x11samples_per_epoch\x18\x01 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x03\x12\x15\n\rtotal_samples\x18\x03 \x01(\x03\"\x1f\n\nFirstBatch\x12\x11\n\tunix_time\x18\x01 \x01(\x01\"\\\n\rTrainProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07samples\x18\x02 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x03 \x01(\x03\x12\x11\n\x04loss\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_loss\"\x92\x02\n\x0bTrainResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cinput_digest\x18\x02 \x01(\t\x12\x0e\n\x06reused\x18\x03 \x01(\x08\x12\x13\n\x0bnum_samples\x18\x04 \x01(\x03\x12\x17\n\x0fsamples_trained\x18\x05 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x06 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x07 \x01(\x03\x12\x15\n\rtrain_seconds\x18\x08 \x01(\x01\x12\x15\n\rstore_seconds\x18\t \x01(\x01\x12\x13\n\x0bjob_seconds\x18\n \x01(\x01\x12\x17\n\nfinal_loss\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x65poch_losses\x18\x0c \x03(\x01\x42\r\n\x0b_final_loss\"\xa4\x01\n\x08TrainJob\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.modyn.v1.TrainRequest\x12+\n\x0ctraining_set\x18\x02 \x01(\x0b\x32\x15.modyn.v1.TrainingSet\x12\x17\n\x0fstorage_address\x18\x03 \x01(\t\x12\x18\n\x10selector_address\x18\x04 \x01(\t\x12\x0f\n\x07threads\x18\x05 \x01(\x03\x32H\n\rTrainerServer\x12\x37\n\x05Train\x12\x16.modyn.v1.TrainRequest\x1a\x14.modyn.v1.TrainEvent0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n modyn/proto/trainer_server.proto\x12\x08modyn.v1\x1a\x18modyn/proto/common.proto\x1a\x1amodyn/proto/selector.proto\x1a\x19modyn/proto/storage.proto\"\xec\x02\n\x0cTrainRequest\x12\x13\n\x0bpipeline_id\x18\x01 \x01(\t\x12\x15\n\rtrigger_index\x18\x02 \x01(\x03\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12\x14\n\x0ctraining_set\x18\x04 \x01(\t\x12!\n\x08training\x18\x05 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x1e\n\x05model\x18\x06 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x1d\n\x04\x64\x61ta\x18\x07 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x1a\n\rinitial_model\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04seed\x18\t \x01(\x03\x12\r\n\x05reuse\x18\n \x01(\x08\x12\"\n\x04\x63ode\x18\x0b \x01(\x0b\x32\x14.modyn.v1.CodeOrigin\x12 \n\x13num_samples_to_pass\x18\x0c \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_initial_modelB\x16\n\x14_num_samples_to_pass\"\xfd\x01\n\nTrainEvent\x12\'\n\x06queued\x18\x01 \x01(\x0b\x32\x15.modyn.v1.TrainQueuedH\x00\x12)\n\x07started\x18\x02 \x01(\x0b\x32\x16.modyn.v1.TrainStartedH\x00\x12+\n\x0b\x66irst_batch\x18\x03 \x01(\x0b\x32\x14.modyn.v1.FirstBatchH\x00\x12+\n\x08progress\x18\x04 \x01(\x0b\x32\x17.modyn.v1.TrainProgressH\x00\x12\'\n\x06result\x18\x05 \x01(\x0b\x32\x15.modyn.v1.TrainResultH\x00\x12\x10\n\x06notice\x18\x06 \x01(\tH\x00\x42\x06\n\x04kind\"\x1e\n\x0bTrainQueued\x12\x0f\n\x07waiting\x18\x01 \x01(\x03\"P\n\x0cTrainStarted\x12\x19\n\x11samples_per_epoch\x18\x01 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x02 \x01(\x03\x12\x15\n\rtotal_samples\x18\x03 \x01(\x03\"\x1f\n\nFirstBatch\x12\x11\n\tunix_time\x18\x01 \x01(\x01\"\\\n\rTrainProgress\x12\r\n\x05\x65poch\x18\x01 \x01(\x03\x12\x0f\n\x07samples\x18\x02 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x03 \x01(\x03\x12\x11\n\x04loss\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x07\n\x05_loss\"\x92\x02\n\x0bTrainResult\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0cinput_digest\x18\x02 \x01(\t\x12\x0e\n\x06reused\x18\x03 \x01(\x08\x12\x13\n\x0bnum_samples\x18\x04 \x01(\x03\x12\x17\n\x0fsamples_trained\x18\x05 \x01(\x03\x12\x0f\n\x07\x62\x61tches\x18\x06 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x07 \x01(\x03\x12\x15\n\rtrain_seconds\x18\x08 \x01(\x01\x12\x15\n\rstore_seconds\x18\t \x01(\x01\x12\x13\n\x0bjob_seconds\x18\n \x01(\x01\x12\x17\n\nfinal_loss\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0c\x65poch_losses\x18\x0c \x03(\x01\x42\r\n\x0b_final_loss\"G\n\x14\x46indTrainingsRequest\x12\x0f\n\x07\x64\x61taset\x18\x01 \x01(\t\x12\x1e\n\x04keys\x18\x02 \x01(\x0b\x32\x10.modyn.v1.KeySet\"\x84\x02\n\x0cTrainedModel\x12\r\n\x05model\x18\x01 \x01(\t\x12\x14\n\x0ctraining_set\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x03 \x01(\t\x12 \n\x04uses\x18\x04 \x03(\x0b\x32\x12.modyn.v1.ModelUse\x12\x10\n\x08num_keys\x18\x05 \x01(\x03\x12\x0f\n\x07members\x18\x06 \x01(\x0c\x12$\n\x06labels\x18\x07 \x01(\x0b\x32\x14.modyn.v1.LabelsAsOf\x12\x12\n\ntrained_at\x18\x08 \x01(\x01\x12\x1a\n\rinitial_model\x18\t \x01(\tH\x00\x88\x01\x01\x12\x11\n\tinherited\x18\n \x01(\x08\x42\x10\n\x0e_initial_model\"F\n\x08ModelUse\x12\x13\n\x0bpipeline_id\x18\x01 \x01(\t\x12\x15\n\rtrigger_index\x18\x02 \x01(\x03\x12\x0e\n\x06reused\x18\x03 \x01(\x08\"\xa4\x01\n\x08TrainJob\x12\'\n\x07request\x18\x01 \x01(\x0b\x32\x16.modyn.v1.TrainRequest\x12+\n\x0ctraining_set\x18\x02 \x01(\x0b\x32\x15.modyn.v1.TrainingSet\x12\x17\n\x0fstorage_address\x18\x03 \x01(\t\x12\x18\n\x10selector_address\x18\x04 \x01(\t\x12\x0f\n\x07threads\x18\x05 \x01(\x03\x32\x95\x01\n\rTrainerServer\x12\x37\n\x05Train\x12\x16.modyn.v1.TrainRequest\x1a\x14.modyn.v1.TrainEvent0\x01\x12K\n\rFindTrainings\x12\x1e.modyn.v1.FindTrainingsRequest\x1a\x16.modyn.v1.TrainedModel(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'modyn.proto.trainer_server_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRAINREQUEST']._serialized_start=101
-  _globals['_TRAINREQUEST']._serialized_end=465
-  _globals['_TRAINEVENT']._serialized_start=468
-  _globals['_TRAINEVENT']._serialized_end=721
-  _globals['_TRAINQUEUED']._serialized_start=723
-  _globals['_TRAINQUEUED']._serialized_end=753
-  _globals['_TRAINSTARTED']._serialized_start=755
-  _globals['_TRAINSTARTED']._serialized_end=835
-  _globals['_FIRSTBATCH']._serialized_start=837
-  _globals['_FIRSTBATCH']._serialized_end=868
-  _globals['_TRAINPROGRESS']._serialized_start=870
-  _globals['_TRAINPROGRESS']._serialized_end=962
-  _globals['_TRAINRESULT']._serialized_start=965
-  _globals['_TRAINRESULT']._serialized_end=1239
-  _globals['_TRAINJOB']._serialized_start=1242
-  _globals['_TRAINJOB']._serialized_end=1406
-  _globals['_TRAINERSERVER']._serialized_start=1408
-  _globals['_TRAINERSERVER']._serialized_end=1480
+  _globals['_TRAINREQUEST']._serialized_start=128
+  _globals['_TRAINREQUEST']._serialized_end=492
+  _globals['_TRAINEVENT']._serialized_start=495
+  _globals['_TRAINEVENT']._serialized_end=748
+  _globals['_TRAINQUEUED']._serialized_start=750
+  _globals['_TRAINQUEUED']._serialized_end=780
+  _globals['_TRAINSTARTED']._serialized_start=782
+  _globals['_TRAINSTARTED']._serialized_end=862
+  _globals['_FIRSTBATCH']._serialized_start=864
+  _globals['_FIRSTBATCH']._serialized_end=895
+  _globals['_TRAINPROGRESS']._serialized_start=897
+  _globals['_TRAINPROGRESS']._serialized_end=989
+  _globals['_TRAINRESULT']._serialized_start=992
+  _globals['_TRAINRESULT']._serialized_end=1266
+  _globals['_FINDTRAININGSREQUEST']._serialized_start=1268
+  _globals['_FINDTRAININGSREQUEST']._serialized_end=1339
+  _globals['_TRAINEDMODEL']._serialized_start=1342
+  _globals['_TRAINEDMODEL']._serialized_end=1602
+  _globals['_MODELUSE']._serialized_start=1604
+  _globals['_MODELUSE']._serialized_end=1674
+  _globals['_TRAINJOB']._serialized_start=1677
+  _globals['_TRAINJOB']._serialized_end=1841
+  _globals['_TRAINERSERVER']._serialized_start=1844
+  _globals['_TRAINERSERVER']._serialized_end=1993
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from modyn.proto import common_pb2 as _common_pb2
 from modyn.proto import selector_pb2 as _selector_pb2
+from modyn.proto import storage_pb2 as _storage_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -295,6 +296,118 @@ class TrainResult(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__final_loss) -> _WhichOneofReturnType__final_loss | None: ...
 
 Global___TrainResult: _TypeAlias = TrainResult  # noqa: Y015
+
+@_typing.final
+class FindTrainingsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    """first message only"""
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet: ...
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        keys: _common_pb2.KeySet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "keys", b"keys"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FindTrainingsRequest: _TypeAlias = FindTrainingsRequest  # noqa: Y015
+
+@_typing.final
+class TrainedModel(_message.Message):
+    """A model and a training set of which it was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRAINING_SET_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    NUM_KEYS_FIELD_NUMBER: _builtins.int
+    MEMBERS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    TRAINED_AT_FIELD_NUMBER: _builtins.int
+    INITIAL_MODEL_FIELD_NUMBER: _builtins.int
+    INHERITED_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """content digest"""
+    training_set: _builtins.str
+    """digest"""
+    dataset: _builtins.str
+    """of the training set"""
+    num_keys: _builtins.int
+    """distinct keys of the request that the training set contains; 0: see `inherited`"""
+    members: _builtins.bytes
+    """which ones (see FoundTrainingSet.members); empty if `inherited`"""
+    trained_at: _builtins.float
+    """Unix seconds"""
+    initial_model: _builtins.str
+    inherited: _builtins.bool
+    """not trained on the keys itself, but its initial weights were, directly or not"""
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUse]:
+        """who trained or reused it, oldest first"""
+
+    @_builtins.property
+    def labels(self) -> _storage_pb2.LabelsAsOf:
+        """the labels it was trained with"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        training_set: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        uses: _abc.Iterable[Global___ModelUse] | None = ...,
+        num_keys: _builtins.int = ...,
+        members: _builtins.bytes = ...,
+        labels: _storage_pb2.LabelsAsOf | None = ...,
+        trained_at: _builtins.float = ...,
+        initial_model: _builtins.str | None = ...,
+        inherited: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "initial_model", b"initial_model", "labels", b"labels"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "dataset", b"dataset", "inherited", b"inherited", "initial_model", b"initial_model", "labels", b"labels", "members", b"members", "model", b"model", "num_keys", b"num_keys", "trained_at", b"trained_at", "training_set", b"training_set", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__initial_model: _TypeAlias = _typing.Literal["initial_model"]  # noqa: Y015
+    _WhichOneofArgType__initial_model: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_model) -> _WhichOneofReturnType__initial_model | None: ...
+
+Global___TrainedModel: _TypeAlias = TrainedModel  # noqa: Y015
+
+@_typing.final
+class ModelUse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_INDEX_FIELD_NUMBER: _builtins.int
+    REUSED_FIELD_NUMBER: _builtins.int
+    pipeline_id: _builtins.str
+    trigger_index: _builtins.int
+    reused: _builtins.bool
+    def __init__(
+        self,
+        *,
+        pipeline_id: _builtins.str = ...,
+        trigger_index: _builtins.int = ...,
+        reused: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipeline_id", b"pipeline_id", "reused", b"reused", "trigger_index", b"trigger_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUse: _TypeAlias = ModelUse  # noqa: Y015
 
 @_typing.final
 class TrainJob(_message.Message):

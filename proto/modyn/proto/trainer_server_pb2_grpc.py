@@ -39,6 +39,11 @@ class TrainerServerStub:
                 request_serializer=modyn_dot_proto_dot_trainer__server__pb2.TrainRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.TrainEvent.FromString,
                 _registered_method=True)
+        self.FindTrainings = channel.stream_stream(
+                '/modyn.v1.TrainerServer/FindTrainings',
+                request_serializer=modyn_dot_proto_dot_trainer__server__pb2.FindTrainingsRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.TrainedModel.FromString,
+                _registered_method=True)
 
 
 class TrainerServerServicer:
@@ -51,6 +56,15 @@ class TrainerServerServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FindTrainings(self, request_iterator, context):
+        """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
+        chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
+        were read) still counts as trained on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrainerServerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -58,6 +72,11 @@ def add_TrainerServerServicer_to_server(servicer, server):
                     servicer.Train,
                     request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.TrainRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_trainer__server__pb2.TrainEvent.SerializeToString,
+            ),
+            'FindTrainings': grpc.stream_stream_rpc_method_handler(
+                    servicer.FindTrainings,
+                    request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.FindTrainingsRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_trainer__server__pb2.TrainedModel.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -87,6 +106,33 @@ class TrainerServer:
             '/modyn.v1.TrainerServer/Train',
             modyn_dot_proto_dot_trainer__server__pb2.TrainRequest.SerializeToString,
             modyn_dot_proto_dot_trainer__server__pb2.TrainEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindTrainings(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/modyn.v1.TrainerServer/FindTrainings',
+            modyn_dot_proto_dot_trainer__server__pb2.FindTrainingsRequest.SerializeToString,
+            modyn_dot_proto_dot_trainer__server__pb2.TrainedModel.FromString,
             options,
             channel_credentials,
             insecure,

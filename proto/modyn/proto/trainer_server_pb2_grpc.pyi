@@ -33,12 +33,22 @@ class TrainerServerStub:
     def __new__(cls, channel: _aio.Channel) -> TrainerServerAsyncStub: ...
     Train: _grpc.UnaryStreamMultiCallable[_trainer_server_pb2.TrainRequest, _trainer_server_pb2.TrainEvent]
     """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
+    FindTrainings: _grpc.StreamStreamMultiCallable[_trainer_server_pb2.FindTrainingsRequest, _trainer_server_pb2.TrainedModel]
+    """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
+    chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
+    were read) still counts as trained on.
+    """
 
 @_typing.type_check_only
 class TrainerServerAsyncStub(TrainerServerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Train: _aio.UnaryStreamMultiCallable[_trainer_server_pb2.TrainRequest, _trainer_server_pb2.TrainEvent]  # type: ignore[assignment]
     """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
+    FindTrainings: _aio.StreamStreamMultiCallable[_trainer_server_pb2.FindTrainingsRequest, _trainer_server_pb2.TrainedModel]  # type: ignore[assignment]
+    """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
+    chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
+    were read) still counts as trained on.
+    """
 
 class TrainerServerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -48,5 +58,16 @@ class TrainerServerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trainer_server_pb2.TrainEvent], _abc.AsyncIterator[_trainer_server_pb2.TrainEvent]]:
         """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
+
+    @_abc_1.abstractmethod
+    def FindTrainings(
+        self,
+        request_iterator: _MaybeAsyncIterator[_trainer_server_pb2.FindTrainingsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_trainer_server_pb2.TrainedModel], _abc.AsyncIterator[_trainer_server_pb2.TrainedModel]]:
+        """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
+        chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
+        were read) still counts as trained on.
+        """
 
 def add_TrainerServerServicer_to_server(servicer: TrainerServerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -14,13 +14,17 @@ from modyn.selector.tables import training_sets, trigger_data
 
 @dataclass(frozen=True)
 class TrainingSetRow:
-    """A stored training set."""
+    """A stored training set: keys and weights in a file, and which labels belong to it."""
 
     digest: str
     dataset: str
     num_samples: int
     has_weights: bool
     created_at: float
+    key_file: str
+    label_version: int = 0
+    label_time: int | None = None
+    label_arrival: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,16 @@ class SelectorCatalog:
         with self._catalog.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return TrainingSetRow(**row) if row is not None else None
+
+    def training_sets_of(self, dataset: str) -> list[TrainingSetRow]:
+        """All sets of a dataset; those of one file follow each other."""
+        query = (
+            sa.select(training_sets)
+            .where(training_sets.c.dataset == dataset)
+            .order_by(training_sets.c.key_file, training_sets.c.digest)
+        )
+        with self._catalog.read() as connection:
+            return [TrainingSetRow(**row) for row in connection.execute(query).mappings()]
 
     def record(self, trigger: TriggerRow, training_set: TrainingSetRow) -> None:
         """Makes a trigger and its training set known, both or neither."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeyRange, KeySet, ranges_to_proto, run_bounds
-from modyn.proto.storage_pb2 import InspectSamplesRequest, SamplesInfo
+from modyn.proto.storage_pb2 import TRAINING, InspectSamplesRequest, LabelsAsOf, SamplesInfo
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import Column, Order, read_columns
 
@@ -22,15 +22,19 @@ MAX_RANGES = 4_096
 class StorageColumns:
     """Columns of samples of one dataset (see :class:`modyn.core.plugins.selection.SampleColumns`).
 
+    Everything is read for training: samples that are for tests only are not there.
+
     Args:
         end_key: what counts is what was known when the dataset ended here, so that a replay of a live stretch,
             in which some samples were superseded later, selects the same samples.
+        labels: which labels count.
     """
 
-    def __init__(self, storage: StorageStub, dataset: str, end_key: int) -> None:
+    def __init__(self, storage: StorageStub, dataset: str, end_key: int, labels: LabelsAsOf) -> None:
         self._storage = storage
         self._dataset = dataset
         self._end_key = end_key
+        self._labels = labels
 
     def labels(self, keys: KeySet) -> pa.Array:
         """Labels in key-set order, [n], null where missing."""
@@ -43,11 +47,17 @@ class StorageColumns:
 
     def inspect(self, cover: tuple[KeyRange, ...]) -> SamplesInfo:
         """Counts and content digest of the samples in some ranges."""
-        request = InspectSamplesRequest(dataset=self._dataset, ranges=ranges_to_proto(cover), end_key=self._end_key)
+        request = InspectSamplesRequest(
+            dataset=self._dataset,
+            ranges=ranges_to_proto(cover),
+            end_key=self._end_key,
+            labels=self._labels,
+            purpose=TRAINING,
+        )
         return self._storage.InspectSamples(request)
 
     def trainable(self, cover: tuple[KeyRange, ...]) -> Trainable:
-        """Which samples in some ranges are live and labelled.
+        """Which samples in some ranges are live, labelled and not for tests only.
 
         Raises:
             InvalidInputError: the dataset has fewer keys.
@@ -63,13 +73,23 @@ class StorageColumns:
             columns=[Column.LABEL],
             order=Order.KEY,
             end_key=self._end_key,
+            labels=self._labels,
+            purpose=TRAINING,
         )
         keys: Int64Array = table.column("key").combine_chunks().to_numpy(zero_copy_only=False)
         labelled = table.column("label").is_valid().combine_chunks().to_numpy(zero_copy_only=False)
         return Trainable(cover, keys[labelled], keys[~labelled])
 
     def _column(self, keys: KeySet, column: Column.ValueType, name: str) -> pa.Array:
-        table = read_columns(self._storage, self._dataset, keys, columns=[column], order=Order.REQUEST)
+        table = read_columns(
+            self._storage,
+            self._dataset,
+            keys,
+            columns=[column],
+            order=Order.REQUEST,
+            labels=self._labels,
+            purpose=TRAINING,
+        )
         return table.column(name).combine_chunks()
 
 

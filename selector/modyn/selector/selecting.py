@@ -18,10 +18,13 @@ from modyn.core.errors import ConflictError, InternalError, NotFoundError
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
 from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, SelectionInput, SelectionPolicy, TriggerData
+from modyn.proto.storage_pb2 import LabelsAsOf
 from modyn.selector.catalog import SelectorCatalog, TrainingSetRow, TriggerRow
 from modyn.selector.columns import StorageColumns, covering_ranges
 from modyn.selector.history import History
 from modyn.selector.keyfiles import KeyFile, KeyFiles
+from modyn.selector.labels import digest_of, labels_of, named, pinned, tree_of
+from modyn.storage.label_versions import newest_label_version
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,7 @@ class TriggerRequest:
     Attributes:
         new_data: of this trigger, in the order in which the pipeline saw the samples.
         last_timestamp: data clock at the trigger, Unix seconds.
+        labels: which labels count; None: all that are known now.
     """
 
     pipeline_id: str
@@ -40,6 +44,7 @@ class TriggerRequest:
     seed: int
     new_data: KeySet
     last_timestamp: int | None = None
+    labels: LabelsAsOf | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +60,7 @@ class StoredTrainingSet:
 @dataclass(frozen=True, eq=False)
 class _Selected:
     content: KeyFile
+    labels: LabelsAsOf
     num_unlabelled: int
     end_key: int
 
@@ -81,10 +87,13 @@ class Selecting:
         with self._locks[request.pipeline_id]:
             new_data = self._files.put(KeyFile(request.dataset, request.new_data))
             inputs = {"dataset": request.dataset, "new_data": new_data, "selection": selection, "seed": request.seed}
+            if request.labels is not None:
+                inputs["labels"] = tree_of(request.labels)
             input_digest = digest_inputs(inputs)
             known = self._catalog.trigger(request.pipeline_id, request.trigger_index)
             if known is None:
                 selected = self._select(request)
+                training_set = self._keep(request.dataset, selected)
                 known = TriggerRow(
                     pipeline_id=request.pipeline_id,
                     trigger_index=request.trigger_index,
@@ -97,11 +106,11 @@ class Selecting:
                     selection=selection,
                     seed=request.seed,
                     input_digest=input_digest,
-                    training_set=self._files.put(selected.content),
+                    training_set=training_set.digest,
                     seconds=time.perf_counter() - started,
                     created_at=time.time(),
                 )
-                self._catalog.record(known, _row(known, self._files.get(known.training_set)))
+                self._catalog.record(known, training_set)
             elif known.input_digest != input_digest:
                 raise ConflictError(
                     f"trigger {request.trigger_index} of pipeline {request.pipeline_id} was selected before from other "
@@ -122,9 +131,10 @@ class Selecting:
 
     def content(self, digest: str) -> KeyFile:
         """Keys and weights of a training set."""
-        if self._catalog.training_set(digest) is None:
+        row = self._catalog.training_set(digest)
+        if row is None:
             raise NotFoundError(f"there is no training set {digest!r}")
-        return self._files.get(digest)
+        return self._files.get(row.key_file)
 
     def _select(self, request: TriggerRequest) -> _Selected:
         previous = self._catalog.last_trigger(request.pipeline_id)
@@ -140,7 +150,8 @@ class Selecting:
             )
         cover = covering_ranges(request.new_data, distinct=True)
         end_key = max(0 if previous is None else previous.end_key, cover[-1].end if cover else 0)
-        columns = StorageColumns(self._peers.storage, request.dataset, end_key)
+        labels = self._labels(request)
+        columns = StorageColumns(self._peers.storage, request.dataset, end_key, labels)
         trainable = columns.trainable(cover)
         current = TriggerData(request.trigger_index, trainable.keep(request.new_data))
 
@@ -152,14 +163,35 @@ class Selecting:
         selection = request.policy.select(data)
         _check(request.policy, selection)
         content = KeyFile(request.dataset, selection.keys, selection.weights)
-        return _Selected(content, trainable.count_unlabelled(request.new_data), end_key)
+        return _Selected(content, labels, trainable.count_unlabelled(request.new_data), end_key)
+
+    def _labels(self, request: TriggerRequest) -> LabelsAsOf:
+        labels = request.labels or LabelsAsOf()
+        if not labels.HasField("version"):  # whatever reads them later must see the same
+            labels = pinned(labels, newest_label_version(self._peers.storage, request.dataset))
+        return named(labels, request.last_timestamp)
+
+    def _keep(self, dataset: str, selected: _Selected) -> TrainingSetRow:
+        key_file = self._files.put(selected.content)
+        content, labels = self._files.get(key_file), selected.labels
+        return TrainingSetRow(
+            digest=digest_of(key_file, labels),
+            dataset=dataset,
+            num_samples=len(content.keys),
+            has_weights=content.weights is not None,
+            created_at=time.time(),
+            key_file=key_file,
+            label_version=labels.version,
+            label_time=labels.label_time if labels.HasField("label_time") else None,
+            label_arrival=labels.arrival if labels.HasField("arrival") else None,
+        )
 
     def _stored(self, trigger: TriggerRow) -> StoredTrainingSet:
         row = self._catalog.training_set(trigger.training_set)
         assert row is not None  # a foreign key
-        content = self._files.get(row.digest)
-        # Asked now and not kept: labels may have been corrected since, and then a training is another one.
-        columns = StorageColumns(self._peers.storage, row.dataset, trigger.end_key)
+        content = self._files.get(row.key_file)
+        # Asked now and not kept: samples may have been deleted since, and then a training is another one.
+        columns = StorageColumns(self._peers.storage, row.dataset, trigger.end_key, labels_of(row))
         return StoredTrainingSet(row, trigger, content, columns.inspect(covering_ranges(content.keys)).content_digest)
 
 
@@ -178,13 +210,3 @@ def _check(policy: SelectionPolicy, selection: Selection) -> None:
             f"selection policy {policy.plugin_name} gave {len(weights)} weights for {len(selection.keys)} keys, or "
             "weights that are negative or not finite; report this to its author"
         )
-
-
-def _row(trigger: TriggerRow, content: KeyFile) -> TrainingSetRow:
-    return TrainingSetRow(
-        digest=trigger.training_set,
-        dataset=trigger.dataset,
-        num_samples=len(content.keys),
-        has_weights=content.weights is not None,
-        created_at=trigger.created_at,
-    )

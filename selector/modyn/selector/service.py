@@ -22,6 +22,8 @@ from modyn.proto.common_pb2 import ArrowMessage
 from modyn.proto.selector_pb2_grpc import SelectorServicer, add_SelectorServicer_to_server
 from modyn.selector.catalog import SelectorCatalog
 from modyn.selector.keyfiles import KeyFiles
+from modyn.selector.labels import labels_of
+from modyn.selector.lineage import find_training_sets
 from modyn.selector.sampling import part
 from modyn.selector.selecting import Selecting, StoredTrainingSet, TriggerRequest
 
@@ -36,7 +38,8 @@ class SelectorService(SelectorServicer):
 
     def __init__(self, state: StateDirectory, catalog: Catalog, peers: Peers) -> None:
         files = KeyFiles(state.folder("training_sets"))
-        self._selecting = Selecting(SelectorCatalog(catalog), files, peers)
+        self._catalog, self._files = SelectorCatalog(catalog), files
+        self._selecting = Selecting(self._catalog, files, peers)
 
     def add_to(self, server: grpc.Server) -> None:
         add_SelectorServicer_to_server(self, server)
@@ -65,6 +68,17 @@ class SelectorService(SelectorServicer):
     ) -> Iterator[ArrowMessage]:
         count = request.count if request.HasField("count") else None
         return as_arrow_messages(self._read(request.digest, request.offset, count))
+
+    def FindTrainingSets(
+        self, request_iterator: Iterator[selector_pb2.FindTrainingSetsRequest], context: grpc.ServicerContext
+    ) -> Iterator[selector_pb2.FoundTrainingSet]:
+        dataset, chunks = "", []
+        for message in request_iterator:
+            dataset = dataset or message.dataset
+            chunks.append(KeySet.from_proto(message.keys).to_array())
+        if not dataset:
+            raise InvalidInputError("FindTrainingSets: the first message names no dataset")
+        yield from find_training_sets(self._catalog, self._files, dataset, np.concatenate(chunks))
 
     def _read(self, digest: str, offset: int, count: int | None) -> Iterator[bytes]:
         content = self._selecting.content(digest)
@@ -106,6 +120,7 @@ def _parse_header(header: selector_pb2.TrainingSetHeader, new_data: KeySet) -> T
         seed=header.seed,
         new_data=new_data,
         last_timestamp=header.last_timestamp if header.HasField("last_timestamp") else None,
+        labels=header.labels if header.HasField("labels") else None,
     )
 
 
@@ -120,6 +135,8 @@ def _reply(stored: StoredTrainingSet) -> selector_pb2.TrainingSet:
         has_weights=row.has_weights,
         content_digest=stored.content_digest,
         seconds=trigger.seconds,
+        labels=labels_of(row),
+        keys_digest=row.key_file,
     )
     ranges = content.keys.ranges
     if ranges is not None and len(ranges) <= MAX_RANGES_IN_REPLY and content.weights is None:

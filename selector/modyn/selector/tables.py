@@ -14,6 +14,11 @@ training_sets = sa.Table(
     sa.Column("num_samples", sa.BigInteger, nullable=False),
     sa.Column("has_weights", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),  # Unix seconds
+    sa.Column("key_file", sa.String(64), nullable=False, server_default=""),  # digest of the file with keys and weights
+    # Which labels belong to the set (see LabelsAsOf); version 0: those that samples were ingested with.
+    sa.Column("label_time", sa.BigInteger),
+    sa.Column("label_arrival", sa.BigInteger),
+    sa.Column("label_version", sa.BigInteger, nullable=False, server_default="0"),
 )
 
 trigger_data = sa.Table(

@@ -18,7 +18,12 @@ Columns = Sequence[Column.ValueType]
 
 BYTES_PER_VALUE = 8
 
-_NAMES = {Column.TIMESTAMP: "timestamp", Column.ARRIVAL: "arrival", Column.LABEL: "label"}
+_NAMES = {
+    Column.TIMESTAMP: "timestamp",
+    Column.ARRIVAL: "arrival",
+    Column.LABEL: "label",
+    Column.ROLE: "role",
+}
 
 
 def columns_by_key(view: View, part: Part, columns: Columns) -> Iterator[pa.RecordBatch]:
@@ -47,7 +52,7 @@ def columns_by_time(view: View, part: Part, columns: Columns) -> Iterator[pa.Rec
 def columns_of_keys(
     view: View, keys: KeySet, columns: Columns, *, end_key: int, arrival: Span, by_time: bool = False
 ) -> Iterator[pa.RecordBatch]:
-    """Columns of given keys, superseded ones too, in their order or by (timestamp, key)."""
+    """Columns of given keys, superseded ones too but not deleted ones, in their order or by (timestamp, key)."""
     chunk = rows_per_message(BYTES_PER_VALUE * (1 + len(columns)))
     if by_time:
         read = list(dict.fromkeys([*columns, Column.TIMESTAMP]))
@@ -66,39 +71,52 @@ def columns_of_keys(
 def _columns_of(view: View, index: int, rows: Rows, columns: Columns) -> pa.RecordBatch:
     """Columns of rows of one segment."""
     keys = as_array(rows) + view.snapshot.first_keys[index]
-    stored = take(view.columns(index), rows)
-    arrivals = np.full(len(keys), view.snapshot.arrivals[index], dtype=np.int64)
-    return _assembled(keys, stored, arrivals, columns)
+    stored = take(view.columns(index), rows) if _STORED.intersection(columns) else None
+    return _assembled(view, keys, stored, columns)
 
 
 def _columns_at(view: View, keys: Int64Array, columns: Columns) -> pa.RecordBatch:
     """Columns of keys in any order."""
     if len(keys) == 0:
         return _empty(view, columns)
-    segments = view.snapshot.locate(keys)
-    used, part_of_row = np.unique(segments, return_inverse=True)
-    parts = [view.columns(index) for index in used.tolist()]
-    stored = gather(parts, part_of_row, keys - view.snapshot.first_keys[segments])
-    return _assembled(keys, stored, view.snapshot.arrivals[segments], columns)
+    stored = None
+    if _STORED.intersection(columns):
+        segments = view.snapshot.locate(keys)
+        used, part_of_row = np.unique(segments, return_inverse=True)
+        parts = [view.columns(index) for index in used.tolist()]
+        stored = gather(parts, part_of_row, keys - view.snapshot.first_keys[segments])
+    return _assembled(view, keys, stored, columns)
 
 
-def _assembled(keys: Int64Array, stored: pa.RecordBatch, arrivals: Int64Array, columns: Columns) -> pa.RecordBatch:
-    by_column = {Column.TIMESTAMP: stored.column(0), Column.LABEL: stored.column(1), Column.ARRIVAL: arrivals}
-    arrays = [pa.array(keys), *(pa.array(by_column[column]) for column in columns)]
+_STORED = frozenset((Column.TIMESTAMP, Column.LABEL))
+
+
+def _assembled(view: View, keys: Int64Array, stored: pa.RecordBatch | None, columns: Columns) -> pa.RecordBatch:
+    arrays = [pa.array(keys)]
+    for column in columns:
+        if column == Column.ARRIVAL:
+            arrays.append(pa.array(view.arrivals(keys)))
+        elif column == Column.ROLE:
+            arrays.append(pa.array(view.roles(keys)))
+        else:
+            assert stored is not None  # its columns were asked for
+            times = stored.column(0)
+            labels = stored.column(1)
+            arrays.append(times if column == Column.TIMESTAMP else view.resolve_labels(keys, labels, times.to_numpy()))
     return pa.record_batch(arrays, names=["key", *(_NAMES[column] for column in columns)])
 
 
 def _empty(view: View, columns: Columns) -> pa.RecordBatch:
     none = np.empty(0, dtype=np.int64)
     stored = pa.record_batch([pa.array(none), pa.nulls(0, view.snapshot.label_type)], names=["timestamp", "label"])
-    return _assembled(none, stored, none, columns)
+    return _assembled(view, none, stored, columns)
 
 
 def _restricted(view: View, keys: Int64Array, end_key: int, arrival: Span) -> Int64Array:
-    keys = keys[keys < end_key]
+    keys = view.without_deleted(keys[keys < end_key])
     if arrival == Span():
         return keys
-    arrivals = view.snapshot.arrivals[view.snapshot.locate(keys)]
+    arrivals = view.arrivals(keys)
     return keys[(arrivals >= arrival.start) & (arrivals < arrival.end)]
 
 
@@ -113,9 +131,10 @@ def _clusters(view: View, part: Part) -> Iterator[Int64Array]:
     segments = segments_of(view.snapshot, part)
     if len(segments) == 0:
         return
-    by_time = segments[np.argsort(view.snapshot.min_timestamps[segments], kind="stable")]
-    latest = np.maximum.accumulate(view.snapshot.max_timestamps[by_time])
-    breaks = np.flatnonzero(view.snapshot.min_timestamps[by_time][1:] > latest[:-1]) + 1
+    table = view.snapshot.table
+    by_time = segments[np.argsort(table.min_timestamps[segments], kind="stable")]
+    latest = np.maximum.accumulate(table.max_timestamps[by_time])
+    breaks = np.flatnonzero(table.min_timestamps[by_time][1:] > latest[:-1]) + 1
     for group in np.split(by_time, breaks):
         yield np.sort(group)
 

@@ -11,40 +11,71 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modyn.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from modyn.core.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
+from modyn.core.locations import local_path
 from modyn.core.plugins.formats import FORMATS, SourceFormat
+from modyn.proto.storage_pb2 import Role
 from modyn.storage.catalog import DatasetRow, StorageCatalog
+from modyn.storage.compaction import Compactor, Maintenance
 from modyn.storage.dataset import Dataset
+from modyn.storage.filesystems import remote_folder
+from modyn.storage.leases import Leases
 from modyn.storage.segments import SegmentCache
 from modyn.storage.source import Source
+from modyn.storage.writing import Writer
 
 MAX_NAME_CHARS = 200
 
-PACE_KEYS = ("poll_seconds", "settle_seconds")
+PACE_KEYS = ("poll_seconds", "settle_seconds", "cache_bytes")
 """Keys of a source that do not say what its samples are; they may differ between registrations."""
 
 
 class Datasets:
-    """Registered datasets with their sources.
+    """Registered datasets with their writers and sources.
 
     Args:
         folder: the state's datasets folder; each dataset has a folder of its own in it.
+        read_only: another process writes; its changes are followed.
     """
 
-    def __init__(self, folder: Path, catalog: StorageCatalog) -> None:
+    def __init__(self, folder: Path, catalog: StorageCatalog, *, read_only: bool = False) -> None:
         self._folder = folder
         self._catalog = catalog
         self._cache = SegmentCache()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._datasets: dict[str, Dataset] = {}
+        self._writers: dict[str, Writer] = {}
         self._sources: dict[str, Source] = {}
+        self.leases = Leases(catalog, read_only=read_only)
+        self._maintenance = Maintenance()
         for row in catalog.all_datasets():
             self._add(row)
+
+    @property
+    def read_only(self) -> bool:
+        return self.leases.read_only
 
     def all(self) -> list[Dataset]:
         """By name."""
         with self._lock:
+            self._look_for_new()
             return [self._datasets[name] for name in sorted(self._datasets)]
+
+    def writer(self, name: str) -> Writer:
+        """What changes a dataset.
+
+        Raises:
+            NotFoundError: there is no such dataset.
+        """
+        return self._writers[self.get(name).name]
+
+    def compactor(self, name: str) -> Compactor:
+        """What compacts a dataset.
+
+        Raises:
+            NotFoundError: there is no such dataset.
+        """
+        return self._maintenance.compactor(self.writer(name))
 
     def get(self, name: str) -> Dataset:
         """
@@ -52,6 +83,8 @@ class Datasets:
             NotFoundError: there is none; the message names the nearest.
         """
         with self._lock:
+            if name not in self._datasets:
+                self._look_for_new()
             dataset = self._datasets.get(name)
             names = sorted(self._datasets)
         if dataset is None:
@@ -71,12 +104,13 @@ class Datasets:
         """
         return None if self.get(name).source is None else self._sources[name]
 
-    def register(self, name: str, source: dict[str, Any] | None) -> Dataset:
+    def register(self, name: str, source: dict[str, Any] | None, role: int = Role.ROLE_UNSPECIFIED) -> Dataset:
         """A new dataset, or the existing one of this name.
 
         Args:
             source: the ``data.source`` section; None for a dataset that only receives ``Append``, or for whatever
                 source an existing one has.
+            role: what samples may be used for that nothing gives another role.
 
         Raises:
             InvalidInputError: the name or the source is wrong; the message names the key.
@@ -88,8 +122,18 @@ class Datasets:
         with self._lock:
             dataset = self._datasets.get(name)
             if dataset is None:
-                row = self._catalog.add_dataset(name, uuid.uuid4().hex, checked)
+                if self.read_only:
+                    raise ConflictError(
+                        f"this storage service only serves reads (--replica), so dataset {name!r} cannot be "
+                        "registered; register it with the service that writes"
+                    )
+                row = self._catalog.add_dataset(name, uuid.uuid4().hex, checked, role or Role.ANY)
                 return self._add(row)
+            if role not in (Role.ROLE_UNSPECIFIED, dataset.role):
+                raise AlreadyExistsError(
+                    f"dataset {name!r} already exists with role {_role_name(dataset.role)}; it cannot get "
+                    f"{_role_name(role)}. Choose another name"
+                )
             if checked is None or checked == dataset.source:
                 return dataset
             if _identity(checked) != _identity(dataset.source):
@@ -102,24 +146,44 @@ class Datasets:
 
     def close(self) -> None:
         """Ends watchers and watch streams."""
-        for dataset in self.all():
+        for dataset in self._datasets.values():
             dataset.close()
         for source in self._sources.values():
             source.close()
+        self._maintenance.close()
+        self.leases.close()
         self._cache.clear()
 
     def _add(self, row: DatasetRow) -> Dataset:
-        dataset = Dataset(row, self._folder / row.folder, self._catalog, self._cache)
+        dataset = Dataset(
+            row,
+            self._folder / row.folder,
+            self._catalog,
+            self._cache,
+            follows=lambda: not self.leases.holds(row.id),
+            read_only=self.read_only,
+        )
+        writer = Writer(dataset, self._catalog, self.leases)
         self._datasets[row.name] = dataset
-        self._sources[row.name] = Source(dataset, self._catalog)
+        self._writers[row.name] = writer
+        self._sources[row.name] = Source(writer, self._catalog)
+        if not self.read_only:
+            self._maintenance.look_after(writer)
         return dataset
+
+    def _look_for_new(self) -> None:
+        """Datasets that another process has registered."""
+        for row in self._catalog.all_datasets():
+            if row.name not in self._datasets:
+                self._add(row)
 
 
 def checked_source(tree: dict[str, Any]) -> dict[str, Any]:
-    """A ``data.source`` section with all defaults and an absolute path to an existing folder.
+    """A ``data.source`` section with all defaults, and an absolute path to an existing folder or a URI that is reached.
 
     Raises:
-        InvalidInputError: a key or value is wrong, or the folder does not exist.
+        InvalidInputError: a key or value is wrong, or the folder or bucket does not exist or must not be read.
+        UnavailableError: the service of a URI cannot be reached.
     """
     try:
         source: SourceFormat = FORMATS.parse(tree)
@@ -129,15 +193,34 @@ def checked_source(tree: dict[str, Any]) -> dict[str, Any]:
             for problem in error.errors(include_url=False)
         )
         raise InvalidInputError(problems) from error
-    path = Path(os.path.abspath(source.path))  # without `..`, so that equal folders have equal paths
-    if not path.is_dir():
+    location = local_path(source.path)
+    if location is None:
+        if type(source).list_files is not SourceFormat.list_files:
+            raise InvalidInputError(
+                f"data.source.path {source.path}: format {source.plugin_name!r} needs a local folder"
+            )
+        folder = remote_folder(source)
+        folder.check()
+        return FORMATS.dump(source.model_copy(update={"path": folder.uri}))
+    if source.options:
+        raise InvalidInputError("data.source.options: a local folder has none; they are for a URI such as s3://bucket")
+    path = Path(os.path.abspath(location))  # without `..`, so that equal folders have equal paths
+    if not location or not path.is_dir():
         what = "is not a folder" if path.exists() else "does not exist"
         raise InvalidInputError(f"data.source.path {str(path)!r} {what}; expected the folder with the dataset's files")
     return FORMATS.dump(source.model_copy(update={"path": str(path)}))
 
 
 def _identity(source: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if source is None else {key: value for key, value in source.items() if key not in PACE_KEYS}
+    if source is None:
+        return None
+    if source["format"] in FORMATS.names():  # a key that is newer than the registration has its default
+        source = FORMATS.dump(FORMATS.parse(source))
+    return {key: value for key, value in source.items() if key not in PACE_KEYS}
+
+
+def _role_name(role: int) -> str:
+    return Role.Name(Role.ValueType(role)).lower()
 
 
 def _shown(source: dict[str, Any] | None) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from modyn.core.arrow import Int64Array
 from modyn.storage.catalog import QuarantineRow, StorageCatalog
-from modyn.storage.dataset import NO_RANGES, Dataset
+from modyn.storage.dataset import Dataset
 from modyn.storage.folder import SourceFile
-from modyn.storage.manifest import FileVersion, read_files, read_runs
+from modyn.storage.gather import rows_of_ranges
+from modyn.storage.manifest import FileVersion, read_companions, read_files, read_removed, read_runs
 
 
 class KnownFiles:
@@ -20,15 +21,22 @@ class KnownFiles:
         self._dataset = dataset
         self._catalog = catalog
         self._ingested: dict[str, tuple[FileVersion, str]] = {}
+        self._companions: dict[str, str] = {}
         self._read_manifests = 0
         self._quarantined = {row.path: row for row in catalog.quarantined(dataset.id)}
+
+    @property
+    def num_scans(self) -> int:
+        """How many scans it has seen."""
+        return self._read_manifests
 
     def refresh(self) -> None:
         """Takes in commits it has not seen, such as those of earlier processes."""
         self._dataset.refresh()
-        unread = self._dataset.manifests[self._read_manifests :]
-        for manifest, _ in unread:
-            self._remember(read_files(self._dataset.scans_folder / manifest), manifest)
+        unread = self._dataset.scans[self._read_manifests :]
+        for scan in unread:
+            folder = self._dataset.scans_folder / scan.manifest
+            self._remember(read_files(folder), scan.manifest, read_companions(folder), read_removed(folder))
         if unread:  # which files a commit released from quarantine, and which were set aside later, the catalog says
             self._quarantined = {row.path: row for row in self._catalog.quarantined(self._dataset.id)}
 
@@ -44,15 +52,15 @@ class KnownFiles:
         """How many of these paths were never ingested before."""
         return sum(file.path not in self._ingested for file in files)
 
-    def superseded_by(self, files: Sequence[FileVersion]) -> tuple[Int64Array, Int64Array]:
-        """Key ranges (starts, ends) of the earlier versions of these files, ascending."""
+    def superseded_by(self, paths: Iterable[str]) -> tuple[Int64Array, Int64Array]:
+        """Key ranges (starts, ends) of the samples that these files held so far, ascending."""
         by_manifest: dict[str, list[str]] = {}
-        for file in files:
-            if file.path in self._ingested:
-                by_manifest.setdefault(self._ingested[file.path][1], []).append(file.path)
+        for path in paths:
+            if path in self._ingested:
+                by_manifest.setdefault(self._ingested[path][1], []).append(path)
         if not by_manifest:
-            return NO_RANGES
-        first_keys = dict(self._dataset.manifests)
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        first_keys = {scan.manifest: scan.first_key for scan in self._dataset.scans}
         ranges = [
             read_runs(self._dataset.scans_folder / manifest, paths, first_keys[manifest])
             for manifest, paths in by_manifest.items()
@@ -62,16 +70,45 @@ class KnownFiles:
         order = np.argsort(starts, kind="stable")
         return starts[order], ends[order]
 
-    def add(self, files: Sequence[FileVersion], manifest: str) -> None:
+    def keys_of(self, path: str) -> Int64Array:
+        """Keys of an ingested file's samples, int64 [n], in file order."""
+        manifest = self._ingested[path][1]
+        first_key = next(scan.first_key for scan in self._dataset.scans if scan.manifest == manifest)
+        starts, ends = read_runs(self._dataset.scans_folder / manifest, [path], first_key)
+        return rows_of_ranges(starts, ends)
+
+    def companions_changed(self, file: SourceFile, seen: str) -> bool:
+        """Whether a file was ingested as it is, but with other companion files than now (see :func:`seen_as`)."""
+        known = self._ingested.get(file.name)
+        return known is not None and known[0] == file.version and self._companions.get(file.name, "") != seen
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Ingested files that are not among these."""
+        return sorted(self._ingested.keys() - set(names))
+
+    def add(
+        self,
+        files: Sequence[FileVersion],
+        manifest: str,
+        companions: Mapping[str, str] | None = None,
+        removed: Sequence[str] = (),
+    ) -> None:
         """These files are committed."""
-        self._remember(files, manifest)
+        self._remember(files, manifest, companions or {}, removed)
         for file in files:
             self._quarantined.pop(file.path, None)
 
-    def _remember(self, files: Sequence[FileVersion], manifest: str) -> None:
+    def _remember(
+        self, files: Sequence[FileVersion], manifest: str, companions: Mapping[str, str], removed: Sequence[str]
+    ) -> None:
         self._read_manifests += 1
         for file in files:
             self._ingested[file.path] = (file, manifest)
+            self._companions.pop(file.path, None)
+        self._companions.update(companions)
+        for path in removed:
+            self._ingested.pop(path, None)
+            self._companions.pop(path, None)
 
     def quarantine(self, rows: Sequence[QuarantineRow]) -> None:
         """Sets files aside until they change."""
@@ -95,3 +132,8 @@ class KnownFiles:
             self._catalog.release(self._dataset.id, gone)
             for path in gone:
                 del self._quarantined[path]
+
+
+def seen_as(companions: Iterable[FileVersion]) -> str:
+    """Companion files of one file in the form in which a manifest keeps them."""
+    return "\n".join(f"{version.path}\t{version.size}\t{version.mtime_ns}" for version in companions)

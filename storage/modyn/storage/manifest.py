@@ -3,13 +3,15 @@
 ``files.arrow`` has one row per run of consecutive keys of one file: ``path`` (relative to the source), ``size``,
 ``mtime_ns``, ``first_row`` and ``num_samples``. Rows count from the commit's first key, which is only known once it is
 committed. A file without samples has one run of none. ``superseded.arrow`` holds the key ranges (``start``, ``end``)
-that the scan's changed files superseded.
+that the scan's changed files superseded, ``companions.arrow`` the versions of companion files, such as label files,
+that were read (``path``, ``seen``), and ``removed.arrow`` the files (``path``) that no longer hold samples.
 """
 
 from __future__ import annotations
 
+import shutil
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import CorruptDataError
-from modyn.core.files import fsync_directory, fsync_file
+from modyn.core.errors import CorruptDataError, UnavailableError
+from modyn.core.files import fsync_directory, write_batch
 
 FILES = "files.arrow"
 SUPERSEDED = "superseded.arrow"
+COMPANIONS = "companions.arrow"
+REMOVED = "removed.arrow"
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,48 @@ class FileRuns:
         )
 
 
-def write_manifest(parent: Path, runs: FileRuns, superseded: tuple[Int64Array, Int64Array]) -> str:
-    """Writes a manifest into a new folder of ``parent``, fsynced; the folder's name."""
-    name = uuid.uuid4().hex
-    folder = parent / name
-    folder.mkdir(parents=True)
+def write_manifest(
+    parent: Path,
+    runs: FileRuns,
+    superseded: tuple[Int64Array, Int64Array],
+    companions: Mapping[str, str] | None = None,
+    removed: Sequence[str] = (),
+) -> str:
+    """Writes a manifest into a new folder of ``parent``, fsynced; the folder's name.
+
+    Args:
+        companions: versions of companion files by the path of the file they belong to.
+        removed: files that no longer hold samples.
+
+    Raises:
+        UnavailableError: the disk is full or not writable; nothing is left of it.
+    """
+    folder = parent / uuid.uuid4().hex
+    try:
+        folder.mkdir(parents=True)
+        write_batch(folder / FILES, _files_batch(runs))
+        starts, ends = superseded
+        if len(starts):
+            write_batch(
+                folder / SUPERSEDED, pa.record_batch([pa.array(starts), pa.array(ends)], names=["start", "end"])
+            )
+        if companions:
+            columns = [pa.array(list(companions), pa.string()), pa.array(list(companions.values()), pa.string())]
+            write_batch(folder / COMPANIONS, pa.record_batch(columns, names=["path", "seen"]))
+        if removed:
+            write_batch(folder / REMOVED, pa.record_batch([pa.array(removed, pa.string())], names=["path"]))
+        fsync_directory(folder)
+        fsync_directory(parent)
+    except OSError as error:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise UnavailableError(
+            f"cannot write to {parent}: {error.strerror or error}; nothing was committed. "
+            "Free or add disk space and try again"
+        ) from error
+    return folder.name
+
+
+def _files_batch(runs: FileRuns) -> pa.RecordBatch:
     paths = pa.DictionaryArray.from_arrays(
         pa.array(runs.file_of_run.astype(np.int32)), pa.array([file.path for file in runs.files], pa.string())
     )
@@ -82,13 +123,23 @@ def write_manifest(parent: Path, runs: FileRuns, superseded: tuple[Int64Array, I
         "first_row": pa.array(runs.first_rows),
         "num_samples": pa.array(runs.lengths),
     }
-    _write(folder / FILES, pa.record_batch(list(table.values()), names=list(table)))
-    starts, ends = superseded
-    if len(starts):
-        _write(folder / SUPERSEDED, pa.record_batch([pa.array(starts), pa.array(ends)], names=["start", "end"]))
-    fsync_directory(folder)
-    fsync_directory(parent)
-    return name
+    return pa.record_batch(list(table.values()), names=list(table))
+
+
+def read_companions(folder: Path) -> dict[str, str]:
+    """Versions of companion files that a scan read, by the path of the file they belong to."""
+    if not (folder / COMPANIONS).exists():
+        return {}
+    batch = _read(folder / COMPANIONS)
+    return dict(zip(batch.column(0).to_pylist(), batch.column(1).to_pylist(), strict=True))
+
+
+def read_removed(folder: Path) -> list[str]:
+    """Files that held no samples any more when a scan looked."""
+    if not (folder / REMOVED).exists():
+        return []
+    paths: list[str] = _read(folder / REMOVED).column(0).to_pylist()
+    return paths
 
 
 def read_files(folder: Path) -> list[FileVersion]:
@@ -119,16 +170,23 @@ def read_runs(folder: Path, paths: Iterable[str], first_key: int) -> tuple[Int64
     return starts, starts + lengths
 
 
+def paths_with(folder: Path, starts: Int64Array, ends: Int64Array, first_key: int) -> list[str]:
+    """The files of a scan that samples of some ascending disjoint key ranges came from."""
+    batch = _read(folder / FILES)
+    first = batch.column("first_row").to_numpy() + first_key
+    after = first + batch.column("num_samples").to_numpy()
+    nearest = np.searchsorted(ends, first, side="right")  # the first range that ends behind a run's first key
+    held = (np.append(starts, np.iinfo(np.int64).max)[nearest] < after) & (after > first)
+    encoded = batch.column("path")
+    used = np.unique(encoded.indices.to_numpy()[held])
+    paths: list[str] = encoded.dictionary.take(pa.array(used)).to_pylist()
+    return paths
+
+
 def read_superseded(folder: Path) -> tuple[Int64Array, Int64Array]:
     """The key ranges (starts, ends) that a scan superseded."""
     batch = _read(folder / SUPERSEDED)
     return batch.column("start").to_numpy(), batch.column("end").to_numpy()
-
-
-def _write(path: Path, batch: pa.RecordBatch) -> None:
-    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    fsync_file(path)
 
 
 def _read(path: Path) -> pa.RecordBatch:

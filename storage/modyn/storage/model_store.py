@@ -10,18 +10,24 @@ from pathlib import Path
 
 from modyn.core.arrow import MESSAGE_BYTES
 from modyn.core.digests import DIGEST_BYTES, Digest
-from modyn.core.errors import CorruptDataError, InvalidInputError, NotFoundError
+from modyn.core.errors import ConflictError, CorruptDataError, InvalidInputError, NotFoundError
 from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, fsync_file, remove_leftovers
 
 _DIGEST = re.compile(f"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
 
 
 class ModelStore:
-    """Models in one folder, ``<digest>.safetensors`` each."""
+    """Models in one folder, ``<digest>.safetensors`` each.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        read_only: another process writes to the folder.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self._folder = folder
-        remove_leftovers(folder)
+        self._read_only = read_only
+        if not read_only:
+            remove_leftovers(folder)
 
     def store(self, chunks: Iterable[bytes]) -> tuple[str, int]:
         """Stores a model; storing the same bytes again changes nothing.
@@ -31,7 +37,13 @@ class ModelStore:
 
         Raises:
             InvalidInputError: there are no bytes.
+            ConflictError: this process only reads.
         """
+        if self._read_only:
+            raise ConflictError(
+                "this storage service only serves reads (--replica), so no model is stored; "
+                "send it to the service that writes"
+            )
         digest, size = Digest(), 0
         temporary = self._folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
         try:

@@ -6,16 +6,14 @@ jobs, the selector and the Python client share it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import (
     MESSAGE_BYTES,
-    Int64Array,
     decode_batch,
     encode_batch,
     int64_column,
@@ -23,13 +21,20 @@ from modyn.core.arrow import (
     slices,
 )
 from modyn.core.digests import digest_bytes
-from modyn.core.errors import CorruptDataError, InvalidInputError, ModynError
+from modyn.core.errors import CorruptDataError, ModynError
 from modyn.core.keysets import KEYS_PER_MESSAGE, KeyRange, KeySet, ranges_to_proto
 from modyn.core.rpc import arrow_stream, as_arrow_messages, cancel
-from modyn.proto.common_pb2 import Interval
-from modyn.proto.storage_pb2 import FetchModelRequest, ModelChunk, ReadColumnsRequest, ReadSamplesRequest
+from modyn.proto.common_pb2 import ArrowMessage, Interval
+from modyn.proto.storage_pb2 import (
+    FetchModelRequest,
+    LabelsAsOf,
+    ModelChunk,
+    Purpose,
+    ReadColumnsRequest,
+)
 from modyn.proto.storage_pb2_grpc import StorageStub
-from modyn.storage.prefetch import Prefetched
+from modyn.storage.batches import SampleBatch as SampleBatch  # noqa: PLC0414 - also found here
+from modyn.storage.batches import read_samples as read_samples  # noqa: PLC0414
 
 Column = ReadColumnsRequest.Column
 Order = ReadColumnsRequest.Order
@@ -37,33 +42,17 @@ Order = ReadColumnsRequest.Order
 DATASET_METADATA = b"modyn.dataset"
 BATCH_ID_METADATA = b"modyn.batch_id"
 
-FIXED_COLUMNS = 3
-"""A sample message starts with key, label and timestamp; payload columns follow by position, whatever their names."""
+COLUMN_NAMES = {
+    Column.TIMESTAMP: "timestamp",
+    Column.ARRIVAL: "arrival",
+    Column.LABEL: "label",
+    Column.ROLE: "role",
+}
 
-COLUMN_NAMES = {Column.TIMESTAMP: "timestamp", Column.ARRIVAL: "arrival", Column.LABEL: "label"}
+Response = TypeVar("Response")
 
 _ABANDON = b""
-"""No Arrow message: makes the server give up an `Append` whose source failed, with nothing written."""
-
-
-@dataclass(frozen=True, eq=False)
-class SampleBatch:
-    """n samples as columns of one chunk each, in request order.
-
-    Attributes:
-        keys: int64 [n].
-        labels: [n] of the dataset's label type, null where missing.
-        timestamps: event times, int64 [n], Unix seconds.
-        columns: payload columns by name, [n] each.
-    """
-
-    keys: Int64Array
-    labels: pa.Array
-    timestamps: Int64Array
-    columns: dict[str, pa.Array]
-
-    def __len__(self) -> int:
-        return len(self.keys)
+"""No Arrow message: makes the server give up a batch whose source failed, with nothing written."""
 
 
 class Appended(NamedTuple):
@@ -78,36 +67,22 @@ class Appended(NamedTuple):
     repeated_batch: bool
 
 
-def read_samples(
-    stub: StorageStub,
-    dataset: str,
-    keys: KeySet,
-    *,
-    batch_size: int,
-    columns: Sequence[str] = (),
-    prefetch_messages: int = 4,
-) -> Iterator[SampleBatch]:
-    """Samples in the order of ``keys``, in batches of exactly ``batch_size`` (the last may be smaller).
+class LabelsSet(NamedTuple):
+    """What setting a batch of labels answers.
 
-    Args:
-        columns: payload columns to read; all by default.
-        prefetch_messages: how many messages of about 1 MiB a background thread fetches ahead. It stops when the
-            iterator is exhausted or closed.
-
-    Raises:
-        NotFoundError: there is no such dataset.
-        InvalidInputError: a key or column does not exist, or ``batch_size`` is not positive.
-        CorruptDataError: a segment is damaged; the message names it.
+    Attributes:
+        version: number of the batch: 1, 2, 3 … in each dataset.
+        num_labels: how many labels it has; those of deleted samples were left out.
+        num_corrected: samples that had another label before.
+        arrival: when it reached storage, Unix seconds.
+        repeated_batch: the batch had been set before; nothing was written.
     """
-    if batch_size < 1:
-        raise InvalidInputError(f"batch_size {batch_size}: expected at least 1")
-    requests = (ReadSamplesRequest(dataset=dataset, keys=part, columns=columns) for part in keys.to_protos())
-    messages = Prefetched((stub.ReadSamples(request) for request in requests), prefetch_messages)
-    try:
-        for batch in _rebatched(messages, batch_size):
-            yield _sample_batch(batch)
-    finally:
-        messages.close()
+
+    version: int
+    num_labels: int
+    num_corrected: int
+    arrival: int
+    repeated_batch: bool
 
 
 def stream_columns(
@@ -119,22 +94,37 @@ def stream_columns(
     order: Order.ValueType = Order.ORDER_UNSPECIFIED,
     end_key: int | None = None,
     arrival: Interval | None = None,
+    labels: LabelsAsOf | None = None,
+    purpose: Purpose.ValueType = Purpose.PURPOSE_UNSPECIFIED,
 ) -> Iterator[pa.RecordBatch]:
     """Columns of a part of a dataset: ``key``, then the ones asked for, in batches of about 1 MiB.
 
     A part given as an interval or as key ranges answers live samples only, in key order unless said otherwise; keys
-    given one by one, or ranges in ``REQUEST`` order, are all answered, superseded ones too.
+    given one by one, or ranges in ``REQUEST`` order, are all answered, superseded ones too. Deleted samples never are.
 
     Args:
-        columns: any of ``Column.TIMESTAMP``, ``Column.ARRIVAL`` and ``Column.LABEL``.
+        columns: any of ``Column.TIMESTAMP``, ``Column.ARRIVAL``, ``Column.LABEL`` and ``Column.ROLE``.
         order: ``Order.KEY``, ``Order.EVENT_TIME`` (timestamp, then key) or ``Order.REQUEST``.
         end_key: ignore keys from here on, for a consistent snapshot.
         arrival: only samples that arrived in this interval.
+        labels: which version of labels; the newest by default.
+        purpose: with ``TRAINING``, samples that training may not see are left out of intervals and ranges and refused
+            by key.
     """
     if isinstance(part, KeySet) and part.array is not None and order == Order.EVENT_TIME:
         # Single keys may need several requests, so they are put in order here.
         read = list(dict.fromkeys([*columns, Column.TIMESTAMP]))
-        found = stream_columns(stub, dataset, part, columns=read, order=Order.REQUEST, end_key=end_key, arrival=arrival)
+        found = stream_columns(
+            stub,
+            dataset,
+            part,
+            columns=read,
+            order=Order.REQUEST,
+            end_key=end_key,
+            arrival=arrival,
+            labels=labels,
+            purpose=purpose,
+        )
         yield _by_time(pa.concat_batches(list(found)), columns)
         return
     for request in _column_requests(part, order):
@@ -144,6 +134,9 @@ def stream_columns(
             request.end_key = end_key
         if arrival is not None:
             request.arrival.CopyFrom(arrival)
+        if labels is not None:
+            request.labels.CopyFrom(labels)
+        request.purpose = purpose
         stream = stub.ReadColumns(request)
         try:
             for message in arrow_stream(stream):
@@ -161,9 +154,23 @@ def read_columns(
     order: Order.ValueType = Order.ORDER_UNSPECIFIED,
     end_key: int | None = None,
     arrival: Interval | None = None,
+    labels: LabelsAsOf | None = None,
+    purpose: Purpose.ValueType = Purpose.PURPOSE_UNSPECIFIED,
 ) -> pa.Table:
     """Like :func:`stream_columns`, as one table whose columns are single chunks."""
-    batches = list(stream_columns(stub, dataset, part, columns=columns, order=order, end_key=end_key, arrival=arrival))
+    batches = list(
+        stream_columns(
+            stub,
+            dataset,
+            part,
+            columns=columns,
+            order=order,
+            end_key=end_key,
+            arrival=arrival,
+            labels=labels,
+            purpose=purpose,
+        )
+    )
     return pa.Table.from_batches([pa.concat_batches(batches)])
 
 
@@ -181,6 +188,35 @@ def append(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.
         InvalidInputError: the columns do not fit the dataset, or a batch id is too long or missing.
         Exception: whatever ``batches`` raises, as it is; nothing is written then.
     """
+    response = _send(stub.Append, dataset, batch_id, batches)
+    return Appended(KeyRange(response.keys.start, response.keys.end), response.repeated_batch)
+
+
+def set_labels(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.RecordBatch]) -> LabelsSet:
+    """Sets labels of existing samples as one batch, durably and exactly once.
+
+    Args:
+        batch_id: as of :func:`append`; batches of labels and of samples do not share their names.
+        batches: record batches of one schema: ``key`` (int64), ``label`` (of the dataset's type; null withdraws the
+            label) and perhaps ``label_time`` (Unix seconds or an Arrow timestamp; arrival if absent). Each key once.
+
+    Raises:
+        NotFoundError: there is no such dataset.
+        InvalidInputError: a key does not exist or is there twice, a label is none of this dataset, or the batch id is
+            too long or missing; nothing was written.
+        ConflictError: another process writes to the dataset.
+        Exception: whatever ``batches`` raises, as it is; nothing is written then.
+    """
+    response = _send(stub.SetLabels, dataset, batch_id, batches)
+    return LabelsSet(
+        response.version, response.num_labels, response.num_corrected, response.arrival, response.repeated_batch
+    )
+
+
+def _send(
+    call: Callable[[Iterator[ArrowMessage]], Response], dataset: str, batch_id: str, batches: Iterable[pa.RecordBatch]
+) -> Response:
+    """Streams one named batch to storage."""
     failure: list[Exception] = []
 
     def messages() -> Iterator[bytes]:
@@ -194,12 +230,11 @@ def append(stub: StorageStub, dataset: str, batch_id: str, batches: Iterable[pa.
             yield _ABANDON
 
     try:
-        response = stub.Append(as_arrow_messages(messages()))
+        return call(as_arrow_messages(messages()))
     except ModynError:
         if failure:
             raise failure[0] from None
         raise
-    return Appended(KeyRange(response.keys.start, response.keys.end), response.repeated_batch)
 
 
 def store_model(stub: StorageStub, data: bytes) -> str:
@@ -219,14 +254,6 @@ def fetch_model(stub: StorageStub, digest: str) -> bytes:
     if digest_bytes(data) != digest:
         raise CorruptDataError(f"model {digest}: the bytes received have another digest ({digest_bytes(data)})")
     return data
-
-
-def _sample_batch(batch: pa.RecordBatch) -> SampleBatch:
-    names = batch.schema.names[FIXED_COLUMNS:]
-    payload = {name: batch.column(FIXED_COLUMNS + index) for index, name in enumerate(names)}
-    keys: Int64Array = batch.column(0).to_numpy()
-    timestamps: Int64Array = batch.column(2).to_numpy()
-    return SampleBatch(keys, batch.column(1), timestamps, payload)
 
 
 def _message_sized(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
@@ -255,27 +282,3 @@ def _column_requests(part: KeySet | Interval, order: Order.ValueType) -> Iterato
 def _by_time(batch: pa.RecordBatch, columns: Sequence[Column.ValueType]) -> pa.RecordBatch:
     order = np.lexsort((int64_column(batch, "key"), int64_column(batch, "timestamp")))
     return batch.select(["key", *(COLUMN_NAMES[column] for column in columns)]).take(pa.array(order))
-
-
-def _rebatched(messages: Iterable[bytes], batch_size: int) -> Iterator[pa.RecordBatch]:
-    """Cuts messages into batches of exactly ``batch_size`` rows; copies only where a batch spans messages."""
-    pending: list[pa.RecordBatch] = []
-    rows = 0
-    for message in messages:
-        batch = decode_batch(message)
-        start = 0
-        if rows:
-            start = min(batch_size - rows, batch.num_rows)
-            pending.append(batch.slice(0, start))
-            rows += start
-            if rows < batch_size:
-                continue
-            yield pa.concat_batches(pending)
-            pending, rows = [], 0
-        while batch.num_rows - start >= batch_size:
-            yield batch.slice(start, batch_size)
-            start += batch_size
-        if start < batch.num_rows:
-            pending, rows = [batch.slice(start)], batch.num_rows - start
-    if rows:
-        yield pa.concat_batches(pending)

@@ -1,82 +1,91 @@
-"""Reading samples: payload, label and timestamp of keys in any order, as batches of about 1 MiB."""
+"""Reading samples: payload, label and timestamp of keys in any order, as batches of about 2 MiB.
+
+The service and clients that read its files themselves share this, so both answer the same.
+"""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from modyn.core.arrow import Int64Array, rows_per_message
+from modyn.core.arrow import MESSAGE_BYTES, Int64Array
 from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeySet
-from modyn.storage.gather import gather
+from modyn.core.memory import keep_freed_memory
+from modyn.storage.cold import ReadAhead
+from modyn.storage.gather import Picks, gather_column
+from modyn.storage.payload import PayloadPicks, PayloadReader
+from modyn.storage.segments import Segment
+from modyn.storage.values import Values, fixed_width, values_of
 from modyn.storage.view import KeyCursor, View
 
+WINDOW = 65_536
+"""Keys looked up at once: labels and times are gathered for so many, which from many segments is
+much faster than message by message."""
+
 LARGE_MESSAGE_BYTES = 8 << 20
-"""A message that comes out larger, because its samples vary in size, is halved until it is not."""
+"""A batch that comes out larger, because the sizes of nested values were only estimated, is halved until it is not."""
+
+SAMPLES_BYTES = 2 * MESSAGE_BYTES
+"""Aimed-at size of a message: at both ends fewer ones cost less than 1 MiB each, and larger ones no less than these."""
+
+LARGEST_BYTES = 3 * MESSAGE_BYTES
+"""A message grows to this size if it then holds whole batches."""
+
+FIXED_BYTES = 3 * 8
+"""Of key, label and timestamp of a sample."""
 
 
-def read_samples(view: View, keys: KeySet, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+class SampleSource(Protocol):
+    """A part of a dataset that samples are read from."""
+
+    @property
+    def first_keys(self) -> Int64Array:
+        """Of the segments, ascending."""
+
+    @property
+    def label_type(self) -> pa.DataType: ...
+
+    def segment(self, index: int) -> Segment: ...
+
+    def labels_of(self, keys: Int64Array, labels: pa.Array, timestamps: Int64Array) -> pa.Array:
+        """The labels that count, of samples that were ingested with these."""
+
+
+def read_samples(view: View, keys: KeySet, columns: Sequence[str], *, batch_rows: int = 1) -> Iterator[pa.RecordBatch]:
     """Samples in the order of ``keys``: key, label, timestamp, then payload columns (all if none are named).
 
-    Keys must exist. There is at least one batch, so that a reader always learns the schema.
+    Keys must exist; those of deleted samples are left out. There is at least one batch, so that a reader always learns
+    the schema.
+
+    Args:
+        batch_rows: batches have a multiple of so many rows where that fits into a message.
 
     Raises:
         InvalidInputError: there is no such column.
-        CorruptDataError: a segment is damaged.
+        CorruptDataError: a segment is damaged, or a file that samples lie in.
     """
-    reader = _SampleReader(view, _payload_names(view, columns))
-    cursor = KeyCursor(keys)
-    bytes_per_row = view.snapshot.num_bytes / max(1, view.snapshot.end_key)
-    if len(keys) == 0:
+    keep_freed_memory()
+    reader = SampleReader(_Viewed(view), select(view.snapshot.schema.payload, payload_names(view, columns)))
+    empty = True
+    for wanted in reader.windows(keys, batch_rows):
+        for batch in reader.batches(view.without_deleted(wanted), batch_rows):
+            empty = False
+            yield from _halved(batch)
+    if empty:
         yield reader.none()
-    while len(wanted := cursor.next(rows_per_message(bytes_per_row))):
-        batch = reader.at(wanted)
-        yield from _halved(batch)
-        bytes_per_row = batch.nbytes / batch.num_rows  # the next samples are likely to be as large as these
 
 
-class _SampleReader:
-    """Gathers samples for one request; keeps the segments it has used."""
+def payload_names(view: View, columns: Sequence[str]) -> list[str]:
+    """The payload columns of these names, all if there are none.
 
-    def __init__(self, view: View, names: list[str]) -> None:
-        self._view = view
-        self._names = names
-        self._segments: dict[int, pa.RecordBatch] = {}
-
-    def at(self, keys: Int64Array) -> pa.RecordBatch:
-        snapshot = self._view.snapshot
-        segments = snapshot.locate(keys)
-        rows = keys - snapshot.first_keys[segments]
-        used, part_of_row = np.unique(segments, return_inverse=True)
-        stored = gather([self._segment(index) for index in used.tolist()], part_of_row, rows)
-        return _with_keys(keys, stored)
-
-    def none(self) -> pa.RecordBatch:
-        snapshot = self._view.snapshot
-        fields = [("label", snapshot.label_type), ("timestamp", pa.int64())]
-        payload = [snapshot.schema.payload.field(name) for name in self._names] if snapshot.schema.payload else []
-        schema = pa.schema([*(pa.field(*field) for field in fields), *payload])
-        return _with_keys(
-            np.empty(0, dtype=np.int64), pa.record_batch([pa.nulls(0, field.type) for field in schema], schema=schema)
-        )
-
-    def _segment(self, index: int) -> pa.RecordBatch:
-        if index not in self._segments:
-            columns = self._view.columns(index)
-            payload = self._view.segment(index).payload.select(self._names)
-            arrays = [columns.column(1), columns.column(0), *payload.columns]
-            self._segments[index] = pa.record_batch(arrays, names=["label", "timestamp", *self._names])
-        return self._segments[index]
-
-
-def _with_keys(keys: Int64Array, stored: pa.RecordBatch) -> pa.RecordBatch:
-    return pa.record_batch([pa.array(keys), *stored.columns], names=["key", *stored.schema.names])
-
-
-def _payload_names(view: View, columns: Sequence[str]) -> list[str]:
+    Raises:
+        InvalidInputError: there is no such column.
+    """
     schema = view.snapshot.schema.payload
     known = [] if schema is None else schema.names
     for column in columns:
@@ -87,6 +96,118 @@ def _payload_names(view: View, columns: Sequence[str]) -> list[str]:
                 f"dataset {view.name!r} has no payload column {column!r}{hint}; it has {', '.join(known) or 'none yet'}"
             )
     return list(columns) or known
+
+
+def select(schema: pa.Schema | None, names: Sequence[str]) -> pa.Schema:
+    """Some columns of a payload schema, without metadata."""
+    return pa.schema([] if schema is None else [schema.field(name) for name in names])
+
+
+class SampleReader:
+    """Gathers samples for one request; keeps what it knows of the segments it has used.
+
+    Args:
+        source: what to read from.
+        payload: the payload columns to read.
+    """
+
+    def __init__(self, source: SampleSource, payload: pa.Schema) -> None:
+        self._source = source
+        self._payload = PayloadReader(payload, source.segment)
+        self._fields = [pa.field("label", source.label_type), pa.field("timestamp", pa.int64())]
+        self.schema = pa.schema([pa.field("key", pa.int64()), *self._fields, *payload])
+        self._columns: dict[int, tuple[Values, Values]] = {}
+
+    def none(self) -> pa.RecordBatch:
+        return pa.record_batch([pa.nulls(0, field.type) for field in self.schema], schema=self.schema)
+
+    def windows(self, keys: KeySet, batch_rows: int) -> Iterator[Int64Array]:
+        """Keys to look up at once, in order: first those of a message or two, so that it is soon under way.
+
+        Args:
+            batch_rows: windows hold a multiple of so many keys, where that is fewer.
+        """
+        bytes_per_row = FIXED_BYTES + sum(fixed_width(field.type) or 0 for field in self._payload.schema)
+        size = min(WINDOW // 2, max(1_024, SAMPLES_BYTES // bytes_per_row))
+        cursor = KeyCursor(keys)
+        while len(found := cursor.next(size - size % batch_rows if batch_rows <= size else size)):
+            yield found
+            size = WINDOW
+
+    def batches(
+        self, keys: Int64Array, batch_rows: int, *, target: int = SAMPLES_BYTES, largest: int = LARGEST_BYTES
+    ) -> Iterator[pa.RecordBatch]:
+        """Samples of keys that exist, in batches of about ``target`` bytes.
+
+        Args:
+            batch_rows: batches have a multiple of so many rows, unless one of so many is larger than ``largest`` bytes.
+        """
+        if len(keys) == 0:
+            return
+        segments = np.searchsorted(self._source.first_keys, keys, side="right").astype(np.int64, copy=False) - 1
+        rows = keys - self._source.first_keys[segments]
+        payload = self._payload.at(segments, rows)
+        ends = np.cumsum(payload.sizes() + FIXED_BYTES)
+        columns, picks = self._label_and_time(segments, rows)
+        ahead = ReadAhead([(columns, picks), (payload.columns, payload.picks)], ends)
+        labels, times = (
+            gather_column(column, picks, field.type) for column, field in zip(columns, self._fields, strict=True)
+        )
+        labels = self._source.labels_of(keys, labels, times.to_numpy())
+        for first, last in _cuts(ends, batch_rows, target, largest):
+            ahead.before(last)
+            yield self._batch(keys[first:last], labels.slice(first, last - first), times, payload, first)
+
+    def _batch(
+        self, keys: Int64Array, labels: pa.Array, times: pa.Array, payload: PayloadPicks, first: int
+    ) -> pa.RecordBatch:
+        found = payload.cut(first, first + len(keys)).batch()
+        fixed = [pa.array(keys), labels, times.slice(first, len(keys))]
+        return pa.record_batch([*fixed, *found.columns], schema=self.schema)
+
+    def _label_and_time(self, segments: Int64Array, rows: Int64Array) -> tuple[list[list[Values]], Picks]:
+        """The two columns of the segments in use."""
+        picks = Picks(rows, segments)
+        for index in picks.used:
+            if index not in self._columns:
+                columns = self._source.segment(index).columns
+                label, time = self._fields
+                self._columns[index] = (
+                    values_of(columns.column(1), label.type),
+                    values_of(columns.column(0), time.type),
+                )
+        used = [self._columns[index] for index in picks.used]
+        numbered = Picks(rows, None if picks.parts is None else picks.used_index)
+        return [[label for label, _ in used], [time for _, time in used]], numbered
+
+
+class _Viewed:
+    """A view as a source of samples."""
+
+    def __init__(self, view: View) -> None:
+        self.first_keys = view.snapshot.first_keys
+        self.label_type = view.snapshot.label_type
+        self.segment = view.segment
+        self.labels_of = view.resolve_labels
+
+
+def _cuts(ends: Int64Array, batch_rows: int, target: int, largest: int) -> Iterator[tuple[int, int]]:
+    """Bounds of batches.
+
+    Args:
+        ends: bytes up to and with each row.
+    """
+    first, done, count, total = 0, 0, len(ends), int(ends[-1])
+    size = total / max(1, round(total / target))  # so that none is left over
+    while first < count:
+        last = int(np.searchsorted(ends, done + size + 1, side="right"))
+        if last - first >= batch_rows:
+            last -= (last - first) % batch_rows
+        elif batch_rows > 1 and ends[min(first + batch_rows, count) - 1] - done <= largest:
+            last = min(first + batch_rows, count)
+        last = max(last, first + 1)
+        yield first, last
+        first, done = last, int(ends[last - 1])
 
 
 def _halved(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:

@@ -6,18 +6,21 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
-from modyn.core.errors import CancelledError, ModynError
+from modyn.core.errors import CancelledError, CorruptDataError, ModynError
+from modyn.core.locations import is_uri
 from modyn.core.plugins.formats import FORMATS, SourceFormat
 from modyn.storage.catalog import QuarantineRow, StorageCatalog
-from modyn.storage.dataset import Dataset
-from modyn.storage.folder import CompletenessTracker, SourceFile, list_files
+from modyn.storage.filecache import FileCache
+from modyn.storage.filesystems import remote_folder
+from modyn.storage.folder import CompletenessTracker, SourceFile, companions_of, list_source
 from modyn.storage.known import KnownFiles
+from modyn.storage.relabelling import relabel, supersede_missing
 from modyn.storage.scan import ScanProgress, scan
+from modyn.storage.writing import Writer
 
 logger = logging.getLogger(__name__)
 
@@ -27,22 +30,35 @@ UNFINISHED_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 0.2
 """Between two looks at files that are still being written, or at whether a stop is wanted."""
 
+LOOKING_SHARE = 0.2
+"""How much of the time a watcher spends on looking at most: a huge folder is looked at less often."""
+
 
 class Source:
     """Ingests the files of one dataset's source. Safe to use from many threads; one scan runs at a time."""
 
-    def __init__(self, dataset: Dataset, catalog: StorageCatalog) -> None:
-        self._dataset = dataset
+    def __init__(self, writer: Writer, catalog: StorageCatalog) -> None:
+        self._writer = writer
+        self._dataset = writer.dataset
         self._catalog = catalog
         self._scan_lock = threading.Lock()
+        self._others: dict[str, SourceFile] | None = None
+        """Companion files as they were when nothing was left to do about them."""
         self._watch_lock = threading.Lock()
         self._watchers = 0
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._cache_lock = threading.Lock()
+        self._cache: FileCache | None = None
+        if is_uri(str((self._dataset.source or {}).get("path", ""))):
+            self._dataset.fetch = self._fetch
 
     @property
     def format(self) -> SourceFormat:
-        return FORMATS.parse(self._dataset.source or {})
+        """How files are found and read. Where they are remote, its path is that of their local copies."""
+        source = FORMATS.parse(self._dataset.source or {})
+        cache = self._cache_for(source)
+        return source if cache is None else source.model_copy(update={"path": str(cache.root)})
 
     @cached_property
     def _known(self) -> KnownFiles:
@@ -51,6 +67,21 @@ class Source:
     @cached_property
     def _tracker(self) -> CompletenessTracker:
         return CompletenessTracker()
+
+    def _cache_for(self, source: SourceFormat) -> FileCache | None:
+        if not is_uri(source.path):
+            return None
+        with self._cache_lock:
+            if self._cache is None:
+                self._cache = FileCache(self._dataset.folder / "cache", remote_folder(source), source.cache_bytes)
+            self._cache.limit_bytes = source.cache_bytes
+            return self._cache
+
+    def _fetch(self, uri: str, size: int, mtime_ns: int) -> str:
+        cache = self._cache or self._cache_for(FORMATS.parse(self._dataset.source or {}))
+        if cache is None:
+            raise CorruptDataError(f"{uri} cannot be fetched: the dataset's source is local")
+        return cache.local_path(uri, size, mtime_ns)
 
     # ------------------------------------------------------------------------------------------ on demand
 
@@ -70,7 +101,7 @@ class Source:
                     raise CancelledError(f"the storage service stops; ingest {self._dataset.name!r} again later")
                 if unfinished and time.monotonic() < deadline:
                     yield replace(done, files_total=done.files_done + len(complete) + len(unfinished))
-                    time.sleep(min(LONGEST_PAUSE_SECONDS, max(0.01, source.settle_seconds / 4)))
+                    time.sleep(self._pause(source))
                     continue
                 if unfinished:
                     self._known.quarantine([_still_written(file) for file in unfinished])
@@ -85,7 +116,7 @@ class Source:
         before = replace(done)
         done.left = 0
         progress = ScanProgress(files_total=len(files))
-        for progress in scan(self._dataset, source, files, self._known) if files else ():
+        for progress in self._scanned(source, files):
             done.files_total = before.files_done + progress.files_total
             done.files_done = before.files_done + progress.files_done
             done.samples = before.samples + progress.samples
@@ -95,21 +126,38 @@ class Source:
         if not files:
             yield done
 
+    def _scanned(self, source: SourceFormat, files: list[SourceFile]) -> Iterator[ScanProgress]:
+        """Scans; remote files are fetched ahead."""
+        if not files:
+            return
+        cache = self._cache
+        with nullcontext() if cache is None else cache.prefetching(sorted(files, key=lambda file: file.name)):
+            yield from scan(self._writer, source, files, self._known)
+
     def _look(self, source: SourceFormat) -> tuple[list[SourceFile], list[SourceFile]]:
         """New and changed files: those that are complete, and those that are not yet."""
         self._known.refresh()
-        present = list_files(Path(source.path), source.file_pattern)
-        self._known.release_settled(present)
+        listing = list_source(source, self._cache)
+        self._known.release_settled(listing.files)
         self._tracker.settle_seconds = source.settle_seconds
         complete: list[SourceFile] = []
         unfinished: list[SourceFile] = []
-        for file in present:
-            if self._known.is_new(file):
-                ready = self._tracker.is_complete(file) and all(
-                    self._tracker.companion_is_complete(path) for path in source.companions(file.path)
-                )
-                (complete if ready else unfinished).append(file)
+        new = [file for file in listing.files if self._known.is_new(file)]
+        for file, companions in zip(new, companions_of(source, new, listing), strict=True):
+            parts = [file, *(companion for _, companion in companions if companion is not None)]
+            changing = [part for part in parts if not self._tracker.is_complete(part)]  # each is looked at
+            (unfinished if changing else complete).append(file._replace(companions=companions))
+        if listing.others != self._others:
+            settled = relabel(self._writer, source, listing, self._known, self._tracker.is_complete) and not unfinished
+            self._others = listing.others if settled and not complete else None
+        supersede_missing(self._writer, source, listing, self._known)
         return complete, unfinished
+
+    def _pause(self, source: SourceFormat) -> float:
+        """Seconds until unfinished files are looked at again. Looking into a bucket costs money."""
+        if self._cache is not None:
+            return max(0.01, min(1.0, source.settle_seconds))
+        return min(LONGEST_PAUSE_SECONDS, max(0.01, source.settle_seconds / 4))
 
     # ------------------------------------------------------------------------------------------ watching
 
@@ -135,6 +183,9 @@ class Source:
 
     def close(self) -> None:
         """Waits for the watcher to end. The dataset is closed before."""
+        with self._cache_lock:
+            if self._cache is not None:
+                self._cache.close()
         with self._watch_lock:
             self._stop.set()
             threads = self._threads
@@ -149,8 +200,10 @@ class Source:
                 source = self.format
                 pause = source.poll_seconds
                 with self._scan_lock:
+                    started = time.monotonic()
                     complete, _ = self._look(source)
-                    for _ in scan(self._dataset, source, complete, self._known) if complete else ():
+                    pause = max(pause, (time.monotonic() - started) * (1 / LOOKING_SHARE - 1))
+                    for _ in self._scanned(source, complete):
                         pass
                 complaint = ""
             except ModynError as error:

@@ -5,19 +5,27 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import UnavailableError
+from modyn.core.errors import CorruptDataError, UnavailableError
 from modyn.core.files import TEMPORARY_PREFIX
 from modyn.core.plugins.formats import FileSamples
 from modyn.storage.gather import gather
 from modyn.storage.schema import cast_labels, conform, normal_labels, plain_payload
-from modyn.storage.segments import MAX_SEGMENT_BYTES, MAX_SEGMENT_SAMPLES, SegmentInfo, delete_segment, write_segment
+from modyn.storage.segments import (
+    MAX_SEGMENT_BYTES,
+    MAX_SEGMENT_SAMPLES,
+    Columns,
+    SegmentInfo,
+    delete_segment,
+    write_segment,
+)
 
 BLOCK_BYTES = 32 << 20
 """Pieces are joined into blocks of about this size; order is resolved between blocks."""
@@ -63,15 +71,17 @@ class Staging:
         self._block_starts: list[int] = []
         self._memory_bytes = 0
         self._times: list[Int64Array] = []
+        self._roles: list[int] = []  # of each of the times' arrays
         self.num_rows = 0
         self.needs_arrival = False
         """Whether some event time is only known when the samples arrive."""
 
-    def add(self, samples: FileSamples, default_timestamp: int | None) -> None:
+    def add(self, samples: FileSamples, default_timestamp: int | None, role: int) -> None:
         """Adds samples after those already there.
 
         Args:
             default_timestamp: event time of samples that carry none; None for their arrival time.
+            role: what they may be used for.
 
         Raises:
             CorruptDataError: they do not fit the dataset's schema; nothing of them was added.
@@ -93,6 +103,7 @@ class Staging:
             self.needs_arrival |= default_timestamp is None
             times = np.full(rows, _ARRIVAL if default_timestamp is None else default_timestamp, dtype=np.int64)
         self._times.append(times)
+        self._roles.append(role)
         self._pieces.append((payload, labels))
         self._piece_bytes += payload.nbytes
         self.num_rows += rows
@@ -106,6 +117,7 @@ class Staging:
         """Forgets all rows added since the mark."""
         while self.num_rows > mark.rows:  # a mark never lies inside a piece
             self.num_rows -= len(self._times.pop())
+            self._roles.pop()
         while self._pieces and self._closed_rows + sum(p.num_rows for p, _ in self._pieces) > mark.rows:
             payload, _ = self._pieces.pop()
             self._piece_bytes -= payload.nbytes
@@ -118,13 +130,34 @@ class Staging:
 
     def order(self, *, by_time: bool) -> Int64Array:
         """Numbers of the rows in key order: as added, or by (timestamp, as added)."""
-        rows = np.arange(self.num_rows, dtype=np.int64)
         if not by_time or self.num_rows == 0:
-            return rows
-        times = self._all_times()
-        if bool((times[1:] >= times[:-1]).all()):
-            return rows
-        return np.argsort(times, kind="stable").astype(np.int64, copy=False)
+            return np.arange(self.num_rows, dtype=np.int64)
+        return order_by_time(np.concatenate(self._times))
+
+    def adopt(self, other: Staging) -> None:
+        """Adds another staging's rows after those already there; both have to fit one schema.
+
+        Raises:
+            CorruptDataError: they do not; nothing was added.
+        """
+        mark = self.mark()
+        try:
+            for (payload, labels), times, role in other.rows():
+                known = None if bool((times == _ARRIVAL).all()) else times
+                self.add(FileSamples(payload, labels, known), None, role)
+        except CorruptDataError:
+            self.roll_back(mark)
+            raise
+
+    def rows(self) -> Iterator[tuple[tuple[pa.RecordBatch, pa.Array], Int64Array, int]]:
+        """Pieces with their times and role, while all are in memory."""
+        assert not self._blocks  # only small stagings are asked for their pieces
+        return zip(self._pieces, self._times, self._roles, strict=True)
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Of all rows; None once that many have come that they are in blocks."""
+        return None if self._blocks else self._piece_bytes
 
     def write(self, order: Int64Array, arrival: int | None = None) -> list[SegmentInfo]:
         """Writes the rows as segments, in this order. All are on disk when this returns, none if it fails.
@@ -135,14 +168,7 @@ class Staging:
         Raises:
             UnavailableError: the disk is full or not writable.
         """
-        infos: list[SegmentInfo] = []
-        try:
-            for info in self._written(order, arrival):
-                infos.append(info)  # noqa: PERF402 - what was written before a failure must be known
-        except BaseException:
-            self.discard(infos)
-            raise
-        return infos
+        return write_all(self._segments, self._written(order, arrival))
 
     def discard(self, infos: list[SegmentInfo]) -> None:
         """Deletes segments that were written but are not to be committed."""
@@ -153,6 +179,7 @@ class Staging:
         if len(order) == 0:
             return
         self._close_block()
+        roles, role = self._all_roles()
         times = self._all_times()
         if self.needs_arrival:
             assert arrival is not None  # the caller has looked at needs_arrival
@@ -167,7 +194,8 @@ class Staging:
             block_of_row = np.searchsorted(starts, rows, side="right") - 1
             batch = gather(blocks, block_of_row, rows - starts[block_of_row])
             payload = pa.record_batch(batch.columns[:-1], schema=self.schema.payload)
-            yield write_segment(self._segments, payload, times[rows], batch.columns[-1])
+            columns = Columns(times[rows], batch.columns[-1], None if roles is None else roles[rows])
+            yield replace(write_segment(self._segments, payload, columns), role=role)
 
     def close(self) -> None:
         """Deletes temporary files."""
@@ -178,10 +206,14 @@ class Staging:
     def _closed_rows(self) -> int:
         return self._block_starts[-1] + self._blocks[-1].num_rows if self._blocks else 0
 
+    def _all_roles(self) -> tuple[npt.NDArray[np.int8] | None, int | None]:
+        """Roles of all rows where they differ, else the one of all."""
+        if len(set(self._roles)) <= 1:
+            return None, self._roles[0]
+        return np.repeat(np.array(self._roles, dtype=np.int8), [len(times) for times in self._times]), None
+
     def _all_times(self) -> Int64Array:
-        if len(self._times) > 1:
-            self._times = [np.concatenate(self._times)]
-        return self._times[0]
+        return np.concatenate(self._times) if len(self._times) > 1 else self._times[0]
 
     def _close_block(self) -> None:
         if not self._pieces:
@@ -213,6 +245,26 @@ class Staging:
             ) from error
         with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as reader:
             return reader.get_batch(0)
+
+
+def order_by_time(times: Int64Array) -> Int64Array:
+    """Numbers of rows by (time, number), int64 [n]."""
+    if bool((times[1:] >= times[:-1]).all()):
+        return np.arange(len(times), dtype=np.int64)
+    return np.argsort(times, kind="stable").astype(np.int64, copy=False)
+
+
+def write_all(segments: Path, written: Iterator[SegmentInfo]) -> list[SegmentInfo]:
+    """All segments of an iterator that writes them; none is left if it fails."""
+    infos: list[SegmentInfo] = []
+    try:
+        for info in written:
+            infos.append(info)  # noqa: PERF402 - what was written before a failure must be known
+    except BaseException:
+        for info in infos:
+            delete_segment(segments, info.name)
+        raise
+    return infos
 
 
 def _with_label_type(block: pa.RecordBatch, label_type: pa.DataType) -> pa.RecordBatch:

@@ -1,4 +1,7 @@
-"""Where arrivals come from: a replay walks the dataset, live mode follows its cursor. The loop cannot tell."""
+"""Where arrivals come from: a replay walks the dataset, live mode follows its cursor. The loop cannot tell.
+
+Samples that are for tests only are no arrivals: they neither drive triggers nor reach a training set.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,14 @@ from modyn.core.errors import CancelledError
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.plugins.triggers import Arrivals
 from modyn.core.rpc import cancel
-from modyn.proto.storage_pb2 import ReadColumnsRequest, WatchDatasetRequest
+from modyn.proto.storage_pb2 import TEST, TRAINING, ReadColumnsRequest, WatchDatasetRequest
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import stream_columns
 from modyn.supervisor.datasets import interval_of
 from modyn.supervisor.options import RunOptions
 
 TIMESTAMP = ReadColumnsRequest.TIMESTAMP
+ROLE = ReadColumnsRequest.ROLE
 
 
 class ArrivalSource(ABC):
@@ -65,6 +69,7 @@ class ReplaySource(ArrivalSource):
             columns=[TIMESTAMP],
             order=ReadColumnsRequest.EVENT_TIME,
             end_key=self._end_key,
+            purpose=TRAINING,
         )
 
     def _by_arrival(self) -> Iterator[pa.RecordBatch]:
@@ -73,7 +78,7 @@ class ReplaySource(ArrivalSource):
             self._storage,
             self._dataset,
             keys,
-            columns=[TIMESTAMP],
+            columns=[TIMESTAMP, ROLE],
             order=ReadColumnsRequest.REQUEST,  # superseded samples too: a live pipeline saw them when they arrived
             arrival=interval_of(self._options.start, self._options.stop),
         )
@@ -113,12 +118,12 @@ class LiveSource(ArrivalSource):
             self._storage,
             self._dataset,
             KeySet.from_ranges([keys]),
-            columns=[TIMESTAMP],
+            columns=[TIMESTAMP, ROLE],
             order=ReadColumnsRequest.REQUEST,  # all of them, whether or not a later commit has superseded some already
         )
         for batch in batches:
-            if len(batch):
-                yield _arrivals(batch)
+            if len(arrivals := _arrivals(batch)):
+                yield arrivals
 
     def stop(self) -> None:
         with self._lock:
@@ -128,4 +133,12 @@ class LiveSource(ArrivalSource):
 
 
 def _arrivals(batch: pa.RecordBatch) -> Arrivals:
-    return Arrivals(int64_column(batch, "key"), int64_column(batch, "timestamp").astype(np.int64, copy=False))
+    """Samples by their columns; with a column of roles, those that training may see.
+
+    Keys are asked for with their roles, because storage refuses for training keys that it may not see.
+    """
+    keys, timestamps = int64_column(batch, "key"), int64_column(batch, "timestamp").astype(np.int64, copy=False)
+    if "role" not in batch.schema.names:
+        return Arrivals(keys, timestamps)
+    trainable = batch.column("role").to_numpy(zero_copy_only=False) != TEST
+    return Arrivals(keys, timestamps) if trainable.all() else Arrivals(keys[trainable], timestamps[trainable])

@@ -76,10 +76,19 @@ class Datasets:
         if options.order == "arrival":
             return max(0, end_key - (options.start_key or 0))
         request = storage_pb2.InspectSamplesRequest(
-            dataset=dataset, interval=interval_of(options.start, options.stop), end_key=end_key
+            dataset=dataset,
+            interval=interval_of(options.start, options.stop),
+            end_key=end_key,
+            purpose=storage_pb2.TRAINING,
         )
         count = self._storage.InspectSamples(request).num_samples
         if count == 0:
+            request.purpose = storage_pb2.PURPOSE_UNSPECIFIED
+            if for_tests := self._storage.InspectSamples(request).num_samples:
+                raise InvalidInputError(
+                    f"dataset {dataset!r}: all {for_tests} samples to be replayed have the role `test`, which training "
+                    "never sees; replay others, or register the data with another role"
+                )
             raise InvalidInputError(
                 f"dataset {dataset!r} has no samples in the replayed interval "
                 f"[{_bound(options.start)}, {_bound(options.stop)}); its timestamps run from {span[0]} to {span[1]}"

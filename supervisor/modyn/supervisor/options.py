@@ -8,6 +8,7 @@ from typing import Literal
 
 from modyn.core.config.pipeline import DataSection, PipelineConfig, evaluation_datasets
 from modyn.core.errors import InvalidInputError, NotAllowedError
+from modyn.core.locations import is_uri
 from modyn.proto import supervisor_pb2 as pb
 
 
@@ -77,7 +78,7 @@ class RunOptions:
 
     def resolve(self, path: str, key: str) -> str:
         """The absolute form of a path in the pipeline."""
-        if Path(path).is_absolute():
+        if Path(path).is_absolute() or is_uri(path):
             return path
         if self.base_path is None:
             raise InvalidInputError(f"{key}: path {path!r} is relative; a server needs an absolute path")

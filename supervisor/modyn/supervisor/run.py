@@ -111,6 +111,7 @@ class PipelineRun:
         run_end_key = None if options.live else end_key
         if options.end_key is not None:
             run_end_key = min(end_key, options.end_key)
+        self._trainings.begin()
         source = self._open_source(datasets, end_key, run_end_key)
         self._evaluations.prepare(datasets, run_end_key)
         self._update(ingest_seconds=datasets.ingest_seconds, end_key=run_end_key)

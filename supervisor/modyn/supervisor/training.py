@@ -14,8 +14,10 @@ from modyn.proto import supervisor_pb2 as pb
 from modyn.proto import trainer_server_pb2 as trainer_pb
 from modyn.proto.common_pb2 import CodeOrigin
 from modyn.proto.selector_pb2 import CreateTrainingSetRequest, TrainingSet, TrainingSetHeader
+from modyn.proto.storage_pb2 import LabelsAsOf
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.journal import TriggerRow
+from modyn.supervisor.labels import KnownLabels
 
 
 class Trainings:
@@ -28,12 +30,17 @@ class Trainings:
         self._peers = run.peers
         self._events = run.events
         self._stop = run.stop
+        self._labels = KnownLabels(run)
         self._last_model: str | None = None
         # Sections are encoded once: a trigger's fixed cost should hold nothing that can be done before.
         self._selection = to_value(SELECTION_POLICIES.dump(config.selection_strategy))
         self._training = to_value(config.training.model_dump(mode="json"))
         self._model = to_value(config.model.model_dump(mode="json"))
         self._data = to_value(config.data.model_dump(mode="json"))
+
+    def begin(self) -> None:
+        """The run begins; the dataset exists."""
+        self._labels.begin()
 
     def run(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
         """Selects and trains; answers ``row`` with what became of it.
@@ -46,7 +53,8 @@ class Trainings:
         index = row.trigger_index
         status = pb.TriggerStatus(index=index, timestamp=firing.timestamp, reason=firing.reason, num_new=len(new_data))
         self._events.add(trigger=status)
-        training_set = self._peers.selector.CreateTrainingSet(self._new_data(row, new_data))
+        labels = self._labels.at(row.last_timestamp, new_data)
+        training_set = self._peers.selector.CreateTrainingSet(self._new_data(row, new_data, labels))
         row = replace(
             row,
             samples=training_set.num_samples,
@@ -62,7 +70,7 @@ class Trainings:
         self._last_model = row.model
         return row
 
-    def _new_data(self, row: TriggerRow, new_data: KeySet) -> Iterator[CreateTrainingSetRequest]:
+    def _new_data(self, row: TriggerRow, new_data: KeySet, labels: LabelsAsOf) -> Iterator[CreateTrainingSetRequest]:
         yield CreateTrainingSetRequest(
             header=TrainingSetHeader(
                 pipeline_id=self._pipeline_id,
@@ -71,6 +79,7 @@ class Trainings:
                 selection=self._selection,
                 seed=self._config.training.seed,
                 last_timestamp=row.last_timestamp,
+                labels=labels,
             )
         )
         for part in new_data.to_protos():

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import threading
 from collections.abc import Generator, Iterator
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import cast
 
@@ -23,8 +20,10 @@ from modyn.core.randomness import Purpose, generator
 from modyn.core.rpc import arrow_stream
 from modyn.models.decoding import Decoder
 from modyn.proto.selector_pb2 import ReadTrainingSetRequest, TrainingSet
+from modyn.proto.storage_pb2 import TRAINING, LabelsAsOf
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import SampleBatch, read_samples
+from modyn.trainer_server.epochs import Epoch
 from modyn.trainer_server.kept import KEEP_BYTES, KeptSamples
 
 EPOCHS_PER_TRIGGER = 2**20
@@ -93,7 +92,7 @@ class Batch:
 
 
 class BatchSource:
-    """The batches of each epoch.
+    """The batches of each epoch. Samples that were deleted after they were selected are left out.
 
     Args:
         stub: storage.
@@ -103,6 +102,7 @@ class BatchSource:
         batch_size: samples in a batch.
         drop_last: leave out a last batch that is not full.
         shuffle: the seed and trigger index of the order; None keeps the order of the training set.
+        labels: which labels the training set was selected with; None: the newest.
         keep_bytes: sets up to this size stay in memory after their first epoch.
     """
 
@@ -116,6 +116,7 @@ class BatchSource:
         batch_size: int,
         drop_last: bool,
         shuffle: tuple[int, int] | None,
+        labels: LabelsAsOf | None = None,
         keep_bytes: int = KEEP_BYTES,
     ) -> None:
         self._stub = stub
@@ -125,11 +126,14 @@ class BatchSource:
         self._batch_size = batch_size
         self._drop_last = drop_last
         self._shuffle = shuffle
+        self._labels = labels
         self._keep_bytes = keep_bytes
-        self._ahead: _Epoch | None = None
+        self._ahead: Epoch | None = None
         self._kept: KeptSamples | None = None
         self.num_unlabelled = 0
         """Samples of the set that have no label, once the first epoch is over; they are left out."""
+        self.num_deleted = 0
+        """Samples of the set that storage no longer has, as far as it was read; all, once an epoch is over."""
 
     def prefetch(self, epoch: int) -> None:
         """Starts reading an epoch in the background."""
@@ -138,27 +142,54 @@ class BatchSource:
         if order is not None:
             keys = KeySet(array=keys.to_array()[order])
         reader = read_samples(
-            self._stub, self._dataset, keys, batch_size=self._batch_size, columns=self._decoder.columns
+            self._stub,
+            self._dataset,
+            keys,
+            batch_size=self._batch_size,
+            columns=self._decoder.columns,
+            labels=self._labels,
+            purpose=TRAINING,
         )
-        self._ahead = _Epoch(epoch, cast("Generator[SampleBatch]", reader))
+        needs_places = order is not None or self._samples.weights is not None
+        requested = keys.to_array() if needs_places else None
+        self._ahead = Epoch(epoch, cast("Generator[SampleBatch]", reader), requested, order)
 
     def epoch(self, epoch: int, *, last: bool = True) -> Iterator[Batch]:
         """The batches of one epoch; epochs come in order, from 0."""
-        order = self._order(epoch)
-        position = 0
-        for samples in self._samples_of(epoch, order, last):
-            places = slice(position, position + len(samples))
-            position = places.stop
+        first = epoch == 0
+        short: tuple[Int64Array | None, SampleBatch] | None = None
+        num_full = 0
+        for places, samples in self._samples_of(epoch, last):
             if self._drop_last and len(samples) < self._batch_size:
+                short = places, samples
                 continue
-            weights = self._weights(places if order is None else order[places])
-            if (batch := self._batch(samples, weights, first_epoch=epoch == 0)) is not None:
+            num_full += 1
+            if (batch := self._batch(samples, self._weights(places), first_epoch=first)) is not None:
+                yield batch
+        # Deletions may have left less than one batch, which is trained whatever drop_last says.
+        if short is not None and not num_full:
+            places, samples = short
+            if (batch := self._batch(samples, self._weights(places), first_epoch=first)) is not None:
                 yield batch
 
-    def _samples_of(self, epoch: int, order: Int64Array | None, last: bool) -> Iterator[SampleBatch]:
-        """Small sets are read in the first epoch only; of large ones the next epoch is being read meanwhile."""
+    def why_empty(self) -> str:
+        """For the user, after an epoch without a batch."""
+        total = len(self._samples)
+        if self.num_deleted >= total:
+            return (
+                f"all {total} samples of the training set were deleted after they had been selected; there is nothing "
+                "to train on. Run the pipeline again: it will select from the samples that are left"
+            )
+        gone = f" ({self.num_deleted} of {total} samples were deleted meanwhile)" if self.num_deleted else ""
+        return f"no sample of the training set has a label; there is nothing to train on{gone}"
+
+    def _samples_of(self, epoch: int, last: bool) -> Iterator[tuple[Int64Array | None, SampleBatch]]:
+        """Batches with the samples' positions in the set.
+
+        Small sets are read in the first epoch only; of large ones the next epoch is being read meanwhile.
+        """
         if self._kept is not None:
-            yield from self._kept.batches(order, self._batch_size)
+            yield from self._kept.batches(self._order(epoch), self._batch_size)
             return
         if self._ahead is None or self._ahead.number != epoch:
             self.prefetch(epoch)
@@ -166,16 +197,18 @@ class BatchSource:
         current = self._ahead
         kept = KeptSamples(self._keep_bytes) if epoch == 0 and not last else None
         try:
-            for samples in current:
-                if kept is not None and not kept.add(samples):
+            for places, samples in current.placed():
+                self.num_deleted = max(self.num_deleted, current.num_left_out)
+                if kept is not None and not kept.add(samples, places):
                     kept = None
                 if kept is None and not last and self._ahead is current:
                     self.prefetch(epoch + 1)
-                yield samples
+                yield places, samples
         finally:
             current.close()
+        self.num_deleted = max(self.num_deleted, len(self._samples) - current.num_read)
         if kept is not None:
-            kept.finish(order)
+            kept.finish(len(self._samples))
             self._kept = kept
 
     def _order(self, epoch: int) -> Int64Array | None:
@@ -186,8 +219,11 @@ class BatchSource:
         rng = generator(seed, Purpose.SHUFFLE, trigger * EPOCHS_PER_TRIGGER + epoch)
         return rng.permutation(len(self._samples))
 
-    def _weights(self, places: slice | Int64Array) -> Float32Array | None:
-        return self._samples.weights[places] if self._samples.weights is not None else None
+    def _weights(self, places: Int64Array | None) -> Float32Array | None:
+        if self._samples.weights is None:
+            return None
+        assert places is not None  # they are kept where there are weights
+        return self._samples.weights[places]
 
     def _batch(self, samples: SampleBatch, weights: Float32Array | None, *, first_epoch: bool) -> Batch | None:
         if samples.labels.null_count:
@@ -225,30 +261,3 @@ def _tensor(weights: Float32Array) -> torch.Tensor:
             "expected a selection policy to give finite weights of at least 0"
         )
     return torch.from_numpy(np.require(weights, requirements=["C", "W"]))
-
-
-class _Epoch:
-    """The samples of one epoch. Its first batch is read in the background, from now on; the rest where it is
-    consumed (what the reader itself fetches ahead is its own matter).
-    """
-
-    def __init__(self, number: int, reader: Generator[SampleBatch]) -> None:
-        self.number = number
-        self._reader = reader
-        self._first: Future[list[SampleBatch]] = Future()
-        self._thread = threading.Thread(target=self._fetch, name="ahead", daemon=True)
-        self._thread.start()
-
-    def _fetch(self) -> None:
-        try:
-            self._first.set_result(list(itertools.islice(self._reader, 1)))
-        except BaseException as error:  # noqa: BLE001 - raised where it is consumed
-            self._first.set_exception(error)
-
-    def __iter__(self) -> Iterator[SampleBatch]:
-        yield from self._first.result()
-        yield from self._reader
-
-    def close(self) -> None:
-        self._thread.join()
-        self._reader.close()

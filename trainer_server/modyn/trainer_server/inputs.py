@@ -99,7 +99,8 @@ class TrainingInputs:
                 "format": INPUT_FORMAT_VERSION,
                 "initial_model": self.initial_model,
                 "dataset": request.dataset,
-                "training_set": training_set.digest,
+                # Labels count by what they are, which the content digest says, and not by when they were asked for.
+                "training_set": training_set.keys_digest or training_set.digest,
                 "content": training_set.content_digest,
                 "data": self.data.model_dump(mode="json", exclude={"dataset_id", "source"}),
                 "model": self.model.model_dump(mode="json"),

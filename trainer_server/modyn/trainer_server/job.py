@@ -68,6 +68,11 @@ def run(payload: bytes, emit: Emit) -> None:
             f"{section.device} ran out of memory with training.batch_size {section.batch_size} ({error}); "
             "make it smaller"
         ) from error
+    if source.num_deleted:
+        progress.notice(
+            f"trigger {request.trigger_index}: {source.num_deleted} of the {job.training_set.num_samples} samples of "
+            "the training set were deleted after they had been selected; the model is trained on the rest"
+        )
     if source.num_unlabelled:
         progress.notice(f"{source.num_unlabelled} samples without a label were left out of training")
 
@@ -99,6 +104,7 @@ def _open_source(
         batch_size=section.batch_size,
         drop_last=schedule.drop_last,
         shuffle=(request.seed, request.trigger_index) if section.shuffle else None,
+        labels=job.training_set.labels if job.training_set.HasField("labels") else None,
     )
     source.prefetch(0)
     return source

@@ -24,48 +24,73 @@ class KeptSamples:
         self._max_bytes = max_bytes
         self._bytes = 0
         self._batches: list[pa.RecordBatch] = []
+        self._collected: list[Int64Array] = []
         self._names: list[str] = []
         self._rows: pa.RecordBatch | None = None
+        self._places: Int64Array | None = None
+        self._row_at: Int64Array | None = None
 
-    def add(self, samples: SampleBatch) -> bool:
-        """Keeps one more batch; False, with everything let go, if that is too much."""
+    def add(self, samples: SampleBatch, places: Int64Array | None) -> bool:
+        """Keeps one more batch; False, with everything let go, if that is too much.
+
+        Args:
+            places: positions of the samples in the training set, int64 [n]; None throughout if nobody will ask.
+        """
         self._names = list(samples.columns)
         arrays = [pa.array(samples.keys), samples.labels, pa.array(samples.timestamps), *samples.columns.values()]
         batch = pa.record_batch(arrays, names=[str(i) for i in range(len(arrays))])
         self._bytes += batch.nbytes
         if self._bytes > self._max_bytes:
             self._batches.clear()
+            self._collected.clear()
             return False
         self._batches.append(batch)
+        if places is not None:
+            self._collected.append(places)
         return True
 
-    def finish(self, order: Int64Array | None) -> None:
+    def finish(self, num_samples: int) -> None:
         """Ends collecting.
 
         Args:
-            order: positions in the training set of the samples collected, in their order; None: 0, 1, 2 …
+            num_samples: of the training set; some may not have been collected, because they were deleted.
         """
+        if not self._batches:
+            return
         rows = pa.concat_batches(self._batches)
         self._batches.clear()
-        if order is not None:
-            place = np.empty_like(order)
-            place[order] = np.arange(len(order))
-            rows = rows.take(pa.array(place))
+        if self._collected:
+            places = np.concatenate(self._collected)
+            self._collected.clear()
+            if bool((np.diff(places) < 0).any()):
+                by_place = np.argsort(places)
+                rows, places = rows.take(pa.array(by_place)), places[by_place]
+            self._places = places
+            if len(places) < num_samples:
+                self._row_at = np.full(num_samples, -1, dtype=np.int64)
+                self._row_at[places] = np.arange(len(places))
         self._rows = rows
 
-    def batches(self, order: Int64Array | None, size: int) -> Iterator[SampleBatch]:
-        """All samples in batches.
+    def batches(self, order: Int64Array | None, size: int) -> Iterator[tuple[Int64Array | None, SampleBatch]]:
+        """All samples in batches, each with their positions in the training set.
 
         Args:
             order: positions in the training set, in the order wanted; None: that of the set.
             size: samples in a batch; the last may have fewer.
         """
-        assert self._rows is not None  # finished
+        if self._rows is None:  # there were none
+            return
+        wanted = order
+        if order is not None and self._row_at is not None:
+            wanted = self._row_at[order]
+            present = wanted >= 0
+            order, wanted = order[present], wanted[present]
         for part in slices(self._rows.num_rows, size):
-            if order is None:
+            if order is None or wanted is None:
                 rows = self._rows.slice(part.start, part.stop - part.start)
+                places = None if self._places is None else self._places[part]
             else:
-                rows = self._rows.take(pa.array(order[part]))
+                rows, places = self._rows.take(pa.array(wanted[part])), order[part]
             keys, labels, timestamps, *payload = rows.columns
             columns = dict(zip(self._names, payload, strict=True))
-            yield SampleBatch(keys.to_numpy(), labels, timestamps.to_numpy(), columns)
+            yield places, SampleBatch(keys.to_numpy(), labels, timestamps.to_numpy(), columns)

@@ -83,7 +83,7 @@ def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
             progress.batch_done(loss, len(batch))
             if step_every == "batch":
                 _step(setup.scheduler, loss)
-            if progress.batches >= schedule.total_batches:
+            if schedule.cut_short and progress.batches >= schedule.total_batches:
                 break
 
         if progress.batches:
@@ -92,7 +92,7 @@ def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
                 _step(setup.scheduler, epoch_loss)
     progress.report()
     if not progress.batches:
-        raise InvalidInputError("no sample of the training set has a label; there is nothing to train on")
+        raise InvalidInputError(source.why_empty())
     _check_weights(model)
     return time.perf_counter() - started
 

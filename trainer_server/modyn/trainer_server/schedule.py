@@ -27,6 +27,11 @@ class Schedule:
     total_batches: int
     drop_last: bool
 
+    @property
+    def cut_short(self) -> bool:
+        """Whether the last epoch ends early."""
+        return self.total_batches < self.epochs * self.batches_per_epoch
+
     @staticmethod
     def of(num_samples: int, training: TrainingSection, num_samples_to_pass: int | None) -> Schedule:
         """The totals for a training set of ``num_samples`` > 0.

@@ -11,9 +11,10 @@ from modyn.core.devices import Caller
 from modyn.core.jobs import JobLauncher
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
-from modyn.proto.trainer_server_pb2 import TrainEvent, TrainRequest
+from modyn.proto.trainer_server_pb2 import FindTrainingsRequest, TrainedModel, TrainEvent, TrainRequest
 from modyn.proto.trainer_server_pb2_grpc import TrainerServerServicer, add_TrainerServerServicer_to_server
 from modyn.trainer_server.inputs import TrainingInputs
+from modyn.trainer_server.lineage import Lineage
 from modyn.trainer_server.store import TrainingStore
 from modyn.trainer_server.trainings import Trainings
 
@@ -41,7 +42,9 @@ class TrainerService(TrainerServerServicer):
         launcher: JobLauncher,
         allow_user_code: bool,
     ) -> None:
-        self._trainings = Trainings(state, TrainingStore(catalog), peers, launcher)
+        store = TrainingStore(catalog)
+        self._trainings = Trainings(state, store, peers, launcher)
+        self._lineage = Lineage(store, peers)
         self._allow_user_code = allow_user_code
 
     def add_to(self, server: grpc.Server) -> None:
@@ -53,3 +56,8 @@ class TrainerService(TrainerServerServicer):
     def Train(self, request: TrainRequest, context: grpc.ServicerContext) -> Iterator[TrainEvent]:
         inputs = TrainingInputs.of(request, self._allow_user_code)
         yield from self._trainings.run(inputs, Caller(context.is_active, context.add_callback))
+
+    def FindTrainings(
+        self, request_iterator: Iterator[FindTrainingsRequest], context: grpc.ServicerContext
+    ) -> Iterator[TrainedModel]:
+        yield from self._lineage.find(request_iterator)

@@ -26,3 +26,18 @@ trainings = sa.Table(
     sa.Column("epoch_losses", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
 )
+
+# Lineage: every training that ended well, and every pipeline that took its result. Rows are never replaced.
+lineage = sa.Table(
+    "training_lineage",
+    metadata,
+    sa.Column("pipeline_id", sa.String(200), primary_key=True),
+    sa.Column("trigger_index", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("training_set", sa.String(64), primary_key=True),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("dataset", sa.String(200), nullable=False),
+    sa.Column("initial_model", sa.String(64)),
+    sa.Column("reused", sa.Boolean, nullable=False),
+    sa.Column("created_at", sa.Double, nullable=False),  # Unix seconds
+    sa.Index("ix_training_lineage_training_set", "training_set"),
+)

@@ -16,7 +16,7 @@ from modyn.proto.selector_pb2 import DescribeTrainingSetRequest, TrainingSet
 from modyn.proto.storage_pb2 import FetchModelRequest
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainJob, TrainQueued, TrainResult
 from modyn.trainer_server.inputs import TrainingInputs
-from modyn.trainer_server.store import FinishedTraining, TrainingStore
+from modyn.trainer_server.store import FinishedTraining, LineageRow, TrainingStore
 
 JOB_ENTRY = "modyn.trainer_server.job:run"
 
@@ -94,6 +94,7 @@ class Trainings:
             self._peers.storage.DescribeModel(FetchModelRequest(digest=found.model))
         except NotFoundError:
             return None  # the model was deleted: train it again
+        self._store.add_lineage(_lineage(inputs, found.model, reused=True))
         return TrainEvent(result=_result_of(found))
 
     def _run_job(
@@ -127,6 +128,7 @@ class Trainings:
                         yield TrainEvent(notice=f"{inputs.what}: its code changed meanwhile; its result is not reused")
                     event.result.job_seconds = time.monotonic() - began
                     event.result.input_digest = digest or ""
+                    self._store.add_lineage(_lineage(inputs, event.result.model, reused=False))
                     if digest is not None:
                         self._store.record(_finished(inputs, digest, event.result))
                 yield event  # the result too: its process takes a few more milliseconds to end
@@ -138,6 +140,20 @@ class Trainings:
 
 def _queue(ticket: Ticket, caller: Caller) -> Iterator[TrainEvent]:
     return (TrainEvent(queued=TrainQueued(waiting=waiting)) for waiting in ticket.queue(caller, "training"))
+
+
+def _lineage(inputs: TrainingInputs, model: str, *, reused: bool) -> LineageRow:
+    request = inputs.request
+    return LineageRow(
+        pipeline_id=request.pipeline_id,
+        trigger_index=request.trigger_index,
+        training_set=request.training_set,
+        model=model,
+        dataset=request.dataset,
+        initial_model=inputs.initial_model,
+        reused=reused,
+        created_at=time.time(),
+    )
 
 
 def _finished(inputs: TrainingInputs, digest: str, result: TrainResult) -> FinishedTraining:

@@ -53,6 +53,13 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen where other machines can connect, without encryption.")
     ] = False,
+    replica: Annotated[
+        bool,
+        typer.Option(
+            "--replica",
+            help="Serve reads of storage beside the process that writes to the same state directory.",
+        ),
+    ] = False,
     debug: opt.Debug = False,
 ) -> None:
     """Serve all services, or some of them, until SIGTERM or Ctrl-C.
@@ -61,7 +68,11 @@ def serve(
     """
     from modyn.core.state import SERVICES, StateDirectory
 
-    chosen = tuple(name.replace("-", "_") for name in services or SERVICES)
+    chosen = tuple(name.replace("-", "_") for name in services or (("storage",) if replica else SERVICES))
+    if replica and chosen != ("storage",):
+        raise typer.BadParameter(
+            f"--replica is for storage alone, not for {', '.join(chosen)}; serve the others in processes of their own"
+        )
     given = {"storage": storage, "selector": selector, "trainer_server": trainer_server, "evaluator": evaluator}
     check_peers(chosen, given)
     from modyn.client.server import Server
@@ -76,10 +87,11 @@ def serve(
         allow_user_code=allow_user_code,
         insecure=insecure,
         what="serve" if set(chosen) == set(SERVICES) else f"serve {' '.join(chosen)}",
+        replica=replica,
     )
     with server:
-        typer.echo(f"serving {', '.join(server.services)} at {server.address}")
-        try:
+        try:  # whoever has read the line may stop the server at once
+            typer.echo(f"serving {', '.join(server.services)}{' for reading' if replica else ''} at {server.address}")
             server.wait()
         except (Interrupted, KeyboardInterrupt):  # the way to end a server; not a failure
             typer.echo("stopping")

@@ -2,6 +2,28 @@
 
 from __future__ import annotations
 
-from modyn.storage.formats import arrow_ipc, binary, csv, parquet, single_files
+from modyn.storage.formats import (
+    arrow_ipc,
+    binary,
+    class_folders,
+    csv,
+    delta,
+    json_lines,
+    numpy,
+    parquet,
+    single_files,
+    webdataset,
+)
 
-__all__ = ["arrow_ipc", "binary", "csv", "parquet", "single_files"]
+__all__ = [
+    "arrow_ipc",
+    "binary",
+    "class_folders",
+    "csv",
+    "delta",
+    "json_lines",
+    "numpy",
+    "parquet",
+    "single_files",
+    "webdataset",
+]

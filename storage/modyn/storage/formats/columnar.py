@@ -22,7 +22,7 @@ ColumnReference = str | int
 
 
 @dataclass(frozen=True)
-class Roles:
+class ColumnRoles:
     """The columns of one file by what they are for."""
 
     payload: list[str]
@@ -61,23 +61,27 @@ class ColumnarFormat(SourceFormat):
             raise ValueError(f"column {self.label!r} cannot be both `label` and `timestamp`")
         return self
 
-    def roles(self, names: list[str]) -> Roles:
+    @property
+    def has_times(self) -> bool:
+        return self.timestamp is not None
+
+    def column_roles(self, names: list[str]) -> ColumnRoles:
         """What the columns of a file are for.
 
         Raises:
             CorruptDataError: two have the same name, or one that the configuration names is missing.
         """
         if len(set(names)) < len(names):
-            raise CorruptDataError(f"column names occur more than once; the file has {_listed(names)}")
+            raise CorruptDataError(f"column names occur more than once; the file has {listed(names)}")
         label = _named("label", self.label, names)
         timestamp = _named("timestamp", self.timestamp, names)
         if self.columns is not None:
             payload = [str(_named("payload", column, names)) for column in self.columns]
         else:
             payload = [name for name in names if name not in {label, timestamp, *self.drop}]
-        return Roles(payload, label, timestamp)
+        return ColumnRoles(payload, label, timestamp)
 
-    def samples(self, batch: pa.RecordBatch, roles: Roles) -> FileSamples:
+    def samples(self, batch: pa.RecordBatch, roles: ColumnRoles) -> FileSamples:
         """A piece of a file as samples; it has at least the columns of the roles."""
         column = dict(zip(batch.schema.names, batch.columns, strict=True))
         labels = None if roles.label is None else normal_labels(column[roles.label], roles.label)
@@ -92,7 +96,7 @@ def _named(role: str, reference: ColumnReference | None, names: list[str]) -> st
         return reference
     if isinstance(reference, int) and 0 <= reference < len(names):
         return names[reference]
-    raise CorruptDataError(f"{role} column {reference!r} is missing; the file has {_listed(names)}")
+    raise CorruptDataError(f"{role} column {reference!r} is missing; the file has {listed(names)}")
 
 
 @contextmanager
@@ -107,6 +111,6 @@ def decoding(what: str) -> Iterator[None]:
         raise CorruptDataError(f"cannot be read as {what}: {reason}") from error
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     shown = ", ".join(names[:12])
     return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")

@@ -23,7 +23,7 @@ class ParquetFormat(ColumnarFormat):
 
     def read(self, path: Path, expected: pa.Schema | None) -> Iterator[FileSamples]:
         with decoding("Parquet"), pq.ParquetFile(path) as file:
-            roles = self.roles(file.schema_arrow.names)
+            roles = self.column_roles(file.schema_arrow.names)
             rows = file.metadata.num_rows
             stored = sum(file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups))
             step = max(1, min(MAX_PIECE_ROWS, int(PIECE_BYTES // max(1.0, stored / max(1, rows)))))
