@@ -328,3 +328,21 @@ def test_large_segments_are_left_alone(storage: StorageServer, monkeypatch: pyte
     left = storage.service._datasets.get(NAME).snapshot.segments
     assert [info.num_samples for info in left] == [60, 60, 45, 60, 60, 10]
     assert [left[index].name for index in (0, 2, 3, 4)] == [names[index] for index in (0, 4, 5, 6)]
+
+
+def test_a_local_read_outlives_the_removal_of_links(storage: StorageServer, folder: Path) -> None:
+    """It has the files in memory; nobody tells it that compaction has replaced their segment."""
+    numbers = np.arange(2000, dtype=np.int64)
+    (folder / "a.bin").write_bytes(numbers.tobytes())
+    storage.register({"format": "binary", "path": str(folder), "record_size": 8, "settle_seconds": 0})
+    storage.ingest()
+    [link] = (storage.state.path / "datasets").glob("*/segments/*/files/0")
+    keys = np.tile(numbers, 1500)  # several requests' worth
+    batches = read_samples(storage.stub, NAME, KeySet.from_array(keys), batch_size=1000, local=True)
+    first = next(batches)
+    storage.delete([1999])
+    storage.compact()
+    eventually(lambda: not link.exists())
+    found = [value for batch in [first, *batches] for value in batch.columns["payload"].to_pylist()]
+    assert set(found) <= {number.tobytes() for number in numbers}
+    assert len(found) >= 1999 * 1500

@@ -21,7 +21,7 @@ from modyn.core.errors import AlreadyExistsError, InvalidInputError, Unavailable
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.formats import FORMATS
 from modyn.core.values import from_value
-from modyn.proto.storage_pb2 import WatchDatasetRequest
+from modyn.proto.storage_pb2 import CompactDatasetRequest, DeleteSamplesRequest, WatchDatasetRequest
 from modyn.storage import downloads, filecache
 from modyn.storage.reader import read_samples
 from tests.storage.object_store import CREDENTIALS, ObjectStore
@@ -203,6 +203,21 @@ def test_samples_stay_readable_without_the_cache(storage: StorageServer, s3: Obj
     storage.start()
     batch = next(read_samples(storage.stub, NAME, KeySet.from_array(np.arange(60)), batch_size=60))
     assert sorted(case.numbers(batch.columns)) == list(range(60))
+
+
+def test_compaction_deletes_copies_of_deleted_samples(storage: StorageServer, s3: ObjectStore) -> None:
+    records = np.arange(40, dtype=np.uint8).reshape(10, 4)
+    s3.put("records/a.bin", records.tobytes())
+    storage.register({"format": "binary", "record_size": 4, **s3.source("records")})
+    storage.ingest()
+    assert storage.describe().num_in_place == 10
+    assert cached_files(storage)
+    storage.stub.DeleteSamples(DeleteSamplesRequest(dataset=NAME, keys=KeySet.from_array([3]).to_proto()))
+    list(storage.stub.CompactDataset(CompactDatasetRequest(dataset=NAME)))
+    assert cached_files(storage) == []
+    batch = next(read_samples(storage.stub, NAME, KeySet.from_array([2, 3, 4]), batch_size=3, local=False))
+    assert batch.keys.tolist() == [2, 4]
+    assert batch.columns["payload"].to_pylist() == [bytes(records[2]), bytes(records[4])]
 
 
 def test_transcoded_files_are_not_kept(storage: StorageServer, s3: ObjectStore) -> None:

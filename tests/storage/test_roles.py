@@ -17,7 +17,7 @@ Column, Order = ReadColumnsRequest.Column, ReadColumnsRequest.Order
 TRAINING = Purpose.TRAINING
 
 
-def fill(storage: StorageServer, folder: Path) -> dict[int, int]:
+def fill(storage: StorageServer, folder: Path) -> dict[int, Role.ValueType]:
     """Roles by key: files by pattern, one scan with all and one for each, and appended ones as the dataset says."""
     storage.register(
         {"format": "csv", "path": str(folder), "timestamp": "t", "settle_seconds": 0}
@@ -60,9 +60,10 @@ def test_training_never_sees_test_samples(storage: StorageServer, folder: Path, 
     assert seen.num_samples == len(allowed)
     every = storage.stub.InspectSamples(InspectSamplesRequest(dataset=NAME))
     assert every.content_digest != seen.content_digest
-    part = ranges_to_proto((KeyRange(12, 14),))
+    tests = ranges_to_proto((KeyRange(12, 14),))
     assert (
-        storage.stub.InspectSamples(InspectSamplesRequest(dataset=NAME, ranges=part, purpose=TRAINING)).num_samples == 0
+        storage.stub.InspectSamples(InspectSamplesRequest(dataset=NAME, ranges=tests, purpose=TRAINING)).num_samples
+        == 0
     )
 
 
@@ -77,9 +78,11 @@ def test_keys_of_test_samples_are_refused_by_name(storage: StorageServer, folder
         list(read_samples(storage.stub, NAME, mixed, batch_size=20, purpose=TRAINING))
     with pytest.raises(InvalidInputError, match=message):
         read_columns(storage.stub, NAME, mixed, purpose=TRAINING, order=Order.REQUEST)
-    for call in (storage.stub.ReadSamples, storage.stub.LocateSamples):
-        with pytest.raises(InvalidInputError, match=message):
-            list(call(ReadSamplesRequest(dataset=NAME, keys=mixed.to_proto(), purpose=TRAINING)))  # type: ignore[call-overload]
+    request = ReadSamplesRequest(dataset=NAME, keys=mixed.to_proto(), purpose=TRAINING)
+    with pytest.raises(InvalidInputError, match=message):
+        list(storage.stub.ReadSamples(request))
+    with pytest.raises(InvalidInputError, match=message):
+        storage.stub.LocateSamples(request)
     whole = KeySet(ranges=(KeyRange(0, 16),))
     with pytest.raises(InvalidInputError, match=r"keys 0, 3, 6, 9, 12, 13 \(6 of 16\)"):
         list(read_samples(storage.stub, NAME, whole, batch_size=20, purpose=TRAINING))

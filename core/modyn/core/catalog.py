@@ -33,6 +33,9 @@ from modyn.core.errors import InvalidInputError, UnavailableError
 BUSY_TIMEOUT_MS = 30_000
 """How long a SQLite writer waits for another one."""
 
+CONNECT_SECONDS = 10
+"""How long a PostgreSQL server may take to answer, unless the URL says another ``connect_timeout``."""
+
 
 class Catalog:
     """A connection pool with explicit read and write transactions.
@@ -45,7 +48,10 @@ class Catalog:
         self.url = _normalised(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         try:
-            self._engine = sa.create_engine(self.url, pool_pre_ping=not self.is_sqlite)
+            patience = (
+                {} if self.is_sqlite or "connect_timeout" in self.url.query else {"connect_timeout": CONNECT_SECONDS}
+            )
+            self._engine = sa.create_engine(self.url, pool_pre_ping=not self.is_sqlite, connect_args=patience)
         except (NoSuchModuleError, ModuleNotFoundError) as error:
             raise InvalidInputError(
                 f"catalog url {self.url}: no driver for it is installed ({error}); "

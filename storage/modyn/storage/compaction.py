@@ -25,10 +25,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import CancelledError, ConflictError, ModynError
+from modyn.core.errors import CancelledError, ConflictError, CorruptDataError, ModynError
 from modyn.core.files import fsync_directory, write_batch
 from modyn.storage.contents import contents_of, write_contents
 from modyn.storage.deletions import deletion_path, read_deletion, write_deletion
+from modyn.storage.in_place import REMOTE, source_files
 from modyn.storage.index import KeyRuns, SegmentTable, Snapshot
 from modyn.storage.label_files import LabelFileInfo, file_path
 from modyn.storage.label_merging import MAX_MERGED_LABELS, files_to_merge, merge_label_files
@@ -105,6 +106,7 @@ class Compactor:
 
         Raises:
             ConflictError: another process writes to the dataset.
+            CorruptDataError: something could not be read; all else is compacted.
         """
         with self._lock:
             self._writer.begin()
@@ -120,18 +122,24 @@ class Compactor:
             )
             del snapshot  # while it is held, the files it needs are kept
             yield progress
+            damage = ""
             for group in groups:
-                removed = self._rewrite(group, deleted)
+                try:
+                    progress.bytes_removed += self._rewrite(group, deleted)
+                except CorruptDataError as error:  # the others do not have to wait for its repair
+                    damage = damage or error.message
                 progress.samples_done += sum(info.num_samples for info in group)
                 progress.segments_after = len(self._dataset.snapshot.segments)
-                progress.bytes_removed += removed
                 yield progress
             self._merge_labels(deleted, everything=everything)
             if deletions:
-                self._finish_deletions([info.name for info in deletions])
                 self._removed_at = time.monotonic()
+                if not damage:
+                    self._finish_deletions([info.name for info in deletions])
             self._dataset.remove_retired()
             yield progress
+            if damage:
+                raise CorruptDataError(damage)
 
     # ----------------------------------------------------------------------------------------------- segments
 
@@ -141,12 +149,20 @@ class Compactor:
         gone = KeyRuns.union([deleted, view.snapshot.deleted])
         new = write_all(view.folder, (_written(view, part, gone) for part in _parts(view, group)))
         del view
+        remote = [file for info in group if info.kind == IN_PLACE for file in self._remote_files(info)]
         with self._writer.lock, self._writer.of_no_effect([self._dataset.segments_folder / info.name for info in new]):
             self._replace(group, new)
         self._dataset.retire([self._dataset.segments_folder / info.name for info in group])
+        for uri in remote:  # a local copy holds the deleted samples, too
+            if self._dataset.forget is not None:
+                self._dataset.forget(uri)
         return sum(i.payload_bytes + i.columns_bytes for i in group) - sum(
             i.payload_bytes + i.columns_bytes for i in new
         )
+
+    def _remote_files(self, info: SegmentInfo) -> list[str]:
+        files = source_files(self._dataset.segments_folder / info.name)
+        return [path for where, path, _, _ in files if where == REMOTE]
 
     def _replace(self, old: Sequence[SegmentInfo], new: Sequence[SegmentInfo]) -> None:
         snapshot = self._dataset.snapshot

@@ -75,6 +75,8 @@ class Dataset:
         self.role = row.role
         self.folder = folder
         self.fetch: Fetch | None = None
+        self.forget: Callable[[str], None] | None = None
+        """Deletes the local copy of a file of a remote source, by its URI."""
         self.changed = threading.Condition(threading.RLock())
         """Notified whenever there is a new snapshot. What follows is only changed while it is held."""
         self.follows = follows

@@ -114,6 +114,10 @@ class FileCache:
                 "again to take the new ones, and add objects rather than replace them to keep the old ones readable"
             ) from error
 
+    def forget(self, uri: str) -> None:
+        """Deletes the local copy of a file; whoever has it open reads on."""
+        self.release(uri.removeprefix(f"{self.remote.uri}/"), keep=False)
+
     # ------------------------------------------------------------------------------------------ for a scan
 
     def fetch(self, name: str, size: int, mtime_ns: int) -> str:

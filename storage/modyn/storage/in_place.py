@@ -30,7 +30,7 @@ from modyn.core.digests import checksum_bytes
 from modyn.core.errors import CorruptDataError
 from modyn.core.files import fsync_directory, fsync_file, write_batch
 from modyn.core.plugins.formats import ArrowLayout, FixedColumn, RecordLayout, WholeFileLayout
-from modyn.storage.parts import BatchPart, FileColumn, FilesPart, Mapping, Part, RecordsPart, map_file
+from modyn.storage.parts import BatchPart, FileColumn, FilesPart, LostPart, Mapping, Part, RecordsPart, map_file
 from modyn.storage.segments import (
     IN_PLACE,
     Columns,
@@ -117,10 +117,11 @@ def write_in_place_segment(
 
 
 def open_places(folder: Path, info: SegmentInfo, fetch: Fetch | None) -> tuple[tuple[Part, ...], Places]:
-    """The parts of a segment, and where its rows lie in them.
+    """The parts of a segment, and where its rows lie in them. A source's file that is missing or was changed makes lost
+    parts.
 
     Raises:
-        CorruptDataError: a file is missing or is not the one that was ingested.
+        CorruptDataError: a file of our own is damaged.
     """
     places = _read(folder / PLACES_FILE)
     first_rows, parts, rows = (places.column(index).to_numpy() for index in range(3))
@@ -207,11 +208,14 @@ def _open(folder: Path, file: dict[str, Any], schema: pa.Schema, fetch: Fetch | 
             raise CorruptDataError(f"{path} can only be read by the storage service")
         path = fetch(path, file["size"], file["mtime_ns"])
         mtime_ns = None  # the copy is ours
-    mapping = map_file(path, file["size"], mtime_ns)
-    if isinstance(layout, RecordLayout):
-        yield RecordsPart(layout, mapping)
-    elif isinstance(layout, ArrowLayout):
-        yield from _batch_parts(mapping, layout)
+    try:
+        mapping = map_file(path, file["size"], mtime_ns, linked=file["where"] == LINKED)
+        parts: list[Part] = [RecordsPart(layout, mapping)] if isinstance(layout, RecordLayout) else []
+        if isinstance(layout, ArrowLayout):
+            parts += _batch_parts(mapping, layout)
+    except CorruptDataError as error:  # samples of other files are read as before
+        parts = [LostPart(error)] * file["parts"]
+    yield from parts
 
 
 def _batch_parts(mapping: Mapping, layout: ArrowLayout) -> Iterator[Part]:

@@ -128,6 +128,8 @@ class _Located:
             raise
         except ModynError as error:  # such as files of a remote source, which only the service fetches
             raise NotAvailableError(f"samples cannot be read from files here: {error.message}") from error
+        if not all(segment.is_whole for segment in self._opened):
+            raise CorruptDataError("files that samples lie in are gone or were changed; the service tells which")
 
     def segment(self, index: int) -> Segment:
         return self._opened[index]

@@ -88,6 +88,8 @@ class Mapping:
     """None for files of our own, which nobody changes."""
     memory: mmap.mmap | None
     """None for empty files."""
+    linked: bool = False
+    """The path is a link of our own. Once compaction has removed it, who still has it in memory reads on."""
 
     @cached_property
     def buffer(self) -> pa.Buffer:
@@ -104,17 +106,20 @@ class Mapping:
         try:
             stat = os.stat(self.path)
         except OSError as error:
+            if self.linked and isinstance(error, FileNotFoundError):
+                return
             raise unreadable(self.path, error) from error
         if (stat.st_size, stat.st_mtime_ns) != (self.size, self.mtime_ns):
             raise changed(self.path)
 
 
-def map_file(path: Path | str, size: int, mtime_ns: int | None = None) -> Mapping:
+def map_file(path: Path | str, size: int, mtime_ns: int | None = None, *, linked: bool = False) -> Mapping:
     """Maps a file; its descriptor is closed at once.
 
     Args:
         size: bytes it is expected to have.
         mtime_ns: modification time it is expected to have; None for files of our own.
+        linked: it is a link of our own to a file of the source.
 
     Raises:
         CorruptDataError: it is gone, or has another size or time.
@@ -131,7 +136,7 @@ def map_file(path: Path | str, size: int, mtime_ns: int | None = None) -> Mappin
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
     except OSError as error:
         raise unreadable(str(path), error) from error
-    return Mapping(str(path), size, mtime_ns, memory)
+    return Mapping(str(path), size, mtime_ns, memory, linked)
 
 
 class Part(Protocol):
@@ -222,6 +227,21 @@ class FilesPart:
 
     def check(self) -> None:
         """Every file is checked when it is read."""
+
+
+@dataclass(frozen=True, eq=False)
+class LostPart:
+    """Rows of a file that is no longer the one that was ingested; those of other files are not affected."""
+
+    reason: CorruptDataError
+    num_rows: int = 0
+    mapping: Mapping | None = None
+
+    def column(self, name: str) -> PayloadColumn:
+        raise CorruptDataError(self.reason.message)
+
+    def check(self) -> None:
+        raise CorruptDataError(self.reason.message)
 
 
 def changed(path: str) -> CorruptDataError:

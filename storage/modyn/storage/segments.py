@@ -22,6 +22,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ from modyn.core.arrow import Int64Array
 from modyn.core.errors import CorruptDataError, UnavailableError
 from modyn.core.files import fsync_directory, write_batch
 from modyn.core.versions import SEGMENT_FORMAT_VERSION
-from modyn.storage.parts import BatchPart, Mapping, Part, map_file
+from modyn.storage.parts import BatchPart, LostPart, Mapping, Part, map_file
 from modyn.storage.schema import canonical
 
 PAYLOAD_FILE = "payload.arrow"
@@ -106,6 +107,11 @@ class Segment:
     @property
     def labels(self) -> pa.Array:
         return self.columns.column(1)
+
+    @cached_property
+    def is_whole(self) -> bool:
+        """Whether all files of its samples are those that were ingested, as far as was seen when it was opened."""
+        return not any(isinstance(part, LostPart) for part in self.parts)
 
     def varying(self, name: str) -> npt.NDArray[np.int64] | None:
         """The column ``arrival`` or ``role``, [n]; None where the catalog's row says it for all."""
@@ -288,6 +294,8 @@ class SegmentCache:
                 self._open.move_to_end(place)
                 return segment
         segment = open_segment(parent, info, fetch)
+        if not segment.is_whole:
+            return segment  # a lost file may be put back
         with self._lock:
             self._open[place] = segment
             while len(self._open) > self._max_open:

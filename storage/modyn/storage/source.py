@@ -52,6 +52,7 @@ class Source:
         self._cache: FileCache | None = None
         if is_uri(str((self._dataset.source or {}).get("path", ""))):
             self._dataset.fetch = self._fetch
+            self._dataset.forget = self._forget
 
     @property
     def format(self) -> SourceFormat:
@@ -76,6 +77,11 @@ class Source:
                 self._cache = FileCache(self._dataset.folder / "cache", remote_folder(source), source.cache_bytes)
             self._cache.limit_bytes = source.cache_bytes
             return self._cache
+
+    def _forget(self, uri: str) -> None:
+        cache = self._cache_for(FORMATS.parse(self._dataset.source or {}))
+        if cache is not None:
+            cache.forget(uri)
 
     def _fetch(self, uri: str, size: int, mtime_ns: int) -> str:
         cache = self._cache or self._cache_for(FORMATS.parse(self._dataset.source or {}))
