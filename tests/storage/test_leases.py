@@ -51,7 +51,10 @@ class Child:
         return self.answer()
 
     def kill(self) -> None:
+        """It is a zombie then, as nobody asks for its exit status."""
         self.process.kill()
+        while leases._start_time(self.process.pid):
+            time.sleep(0.01)
 
     def close(self) -> None:
         self.process.send_signal(signal.SIGCONT)
@@ -104,7 +107,7 @@ def test_there_is_one_writer_and_it_is_named(here: StorageServer, child: Start) 
     assert (described.end_key, described.writer) == (2, f"process {other.process.pid} on {os.uname().nodename}")
     batch = next(read_samples(here.stub, NAME, KeySet.from_array([1, 0]), batch_size=2))
     assert batch.columns["x"].to_pylist() == [1.0, 1.0], "who does not write follows the writer"
-    other.kill()  # and is a zombie now
+    other.kill()
     assert here.append("b", {"x": [2.0]}) == (KeyRange(2, 3), False), "a dead process of this machine does not count"
     late = child()
     assert late.append("d").startswith(f"ConflictError 3 dataset 'stream' is being written by process {os.getpid()} ")

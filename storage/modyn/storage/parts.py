@@ -22,6 +22,7 @@ import pyarrow as pa
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import CorruptDataError
 from modyn.core.plugins.formats import RecordLayout
+from modyn.storage.faults import Guard
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,19 +91,29 @@ class Mapping:
     """None for empty files."""
     linked: bool = False
     """The path is a link of our own. Once compaction has removed it, who still has it in memory reads on."""
+    guard: Guard | None = None
+    """Of files that others may change."""
 
     @cached_property
     def buffer(self) -> pa.Buffer:
+        """The memory map; it is kept by whoever has a part of it."""
         return pa.py_buffer(self.memory if self.memory is not None else b"")
 
+    @property
+    def is_foreign(self) -> bool:
+        """Whether others may change the file."""
+        return self.mtime_ns is not None
+
     def check(self) -> None:
-        """Reading a map of a file that became shorter would kill the process, so this is asked before every use.
+        """To be asked before every use and, of files that others may change, after it.
 
         Raises:
             CorruptDataError: the file was changed in place.
         """
         if self.mtime_ns is None:
             return
+        if self.guard is not None and self.guard.faulted:
+            raise changed(self.path)
         try:
             stat = os.stat(self.path)
         except OSError as error:
@@ -136,7 +147,8 @@ def map_file(path: Path | str, size: int, mtime_ns: int | None = None, *, linked
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
     except OSError as error:
         raise unreadable(str(path), error) from error
-    return Mapping(str(path), size, mtime_ns, memory, linked)
+    guard = Guard(memory) if memory is not None and mtime_ns is not None else None
+    return Mapping(str(path), size, mtime_ns, memory, linked, guard)
 
 
 class Part(Protocol):

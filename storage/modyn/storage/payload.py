@@ -85,6 +85,11 @@ class PayloadReader:
                 if values[part] is None:
                     values[part] = values_of(self._parts[part].column(field.name), field.type)
 
+    def foreign(self, used: Sequence[int]) -> list[Part]:
+        """Of these parts, those in files that others may change."""
+        parts = [self._parts[part] for part in used]
+        return [part for part in parts if part.mapping is not None and part.mapping.is_foreign]
+
 
 class PayloadPicks:
     """Rows that were found."""
@@ -111,6 +116,11 @@ class PayloadPicks:
             gather_column(column, self.picks, field.type) if len(self) else pa.nulls(0, field.type)
             for column, field in zip(self.columns, schema, strict=True)
         ]
+        foreign = self._reader.foreign(self.picks.used)
+        if foreign and self.picks.run is not None:  # a view of such a file might show other bytes later
+            arrays = [column.take(pa.array(np.arange(len(column)))) for column in arrays]
+        for part in foreign:
+            part.check()
         if not arrays:
             return pa.RecordBatch.from_struct_array(pa.array([{}] * len(self), pa.struct([])))
         return pa.record_batch(arrays, schema=schema)
