@@ -64,6 +64,11 @@ class Guard:
         weakref.finalize(self, _guarded.pop, self._start, None)
 
     @property
+    def holds(self) -> bool:
+        """Whether missing pages do no harm on this system."""
+        return bool(_installed)
+
+    @property
     def faulted(self) -> bool:
         """Whether something that was read from the map was not there any more."""
         return self._start in _faulted

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import encode_batch
@@ -15,7 +14,7 @@ from modyn.core.keysets import KeySet
 from modyn.proto import storage_pb2
 from modyn.storage.columns import columns_of_keys
 from modyn.storage.samples import payload_names
-from modyn.storage.view import Span, View
+from modyn.storage.view import Span, View, distinct
 
 HOST_FILE = ".host"
 
@@ -59,7 +58,7 @@ def locations(view: View, keys: KeySet, columns: Sequence[str], host: HostToken)
     )
     if snapshot.schema.payload is not None:
         answer.payload_schema = snapshot.schema.payload.serialize().to_pybytes()
-    for index in np.unique(snapshot.locate(left)).tolist():
+    for index in distinct(snapshot.locate(left)):
         info = snapshot.segments[index]
         answer.segments.add(
             first_key=info.first_key,

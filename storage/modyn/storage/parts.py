@@ -100,12 +100,17 @@ class Mapping:
         return pa.py_buffer(self.memory if self.memory is not None else b"")
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether a file that others may change can be read before it is checked."""
+        return self.guard is not None and self.guard.holds
+
+    @property
     def is_foreign(self) -> bool:
         """Whether others may change the file."""
         return self.mtime_ns is not None
 
     def check(self) -> None:
-        """To be asked before every use and, of files that others may change, after it.
+        """To be asked after every use of a file that others may change, and before it where nothing guards the map.
 
         Raises:
             CorruptDataError: the file was changed in place.

@@ -80,7 +80,9 @@ class PayloadReader:
     def _open(self, used: Sequence[int]) -> None:
         """Looks at parts before their memory is touched."""
         for part in used:
-            self._parts[part].check()
+            mapping = self._parts[part].mapping
+            if mapping is None or not mapping.is_guarded:
+                self._parts[part].check()
             for values, field in zip(self.columns, self.schema, strict=True):
                 if values[part] is None:
                     values[part] = values_of(self._parts[part].column(field.name), field.type)
