@@ -279,3 +279,12 @@ def test_nothing_is_committed_once_the_service_stops(storage: StorageServer) -> 
     with pytest.raises(CancelledError, match="stops"):
         writer.append("late", staging)
     assert list(dataset.segments_folder.iterdir()) == []
+
+
+def test_an_id_that_stands_for_another_batch_is_refused(storage: StorageServer) -> None:
+    storage.register()
+    storage.append("day", {"x": [1.0, 2.0, 3.0], "timestamp": [1, 2, 3]})
+    with pytest.raises(InvalidInputError, match=r"batch id 'day' stands for another batch, of 3 rows.*this one has 2"):
+        storage.append("day", {"x": [4.0, 5.0], "timestamp": [4, 5]})
+    assert storage.append("day", {"x": [1.0, 2.0, 3.0], "timestamp": [1, 2, 3]}) == (KeyRange(0, 3), True)
+    assert storage.describe().end_key == 3

@@ -94,7 +94,7 @@ def test_the_bytes_of_deleted_samples_vanish(storage: StorageServer) -> None:
         assert [np.float64(late).tobytes() in data for late in (-0.44444, -0.55555)] == [False, True]
         assert live(storage) == [key for key in range(12) if key not in deleted]
         assert storage.verify() == []
-    assert storage.append("1", {"text": ["again"]})[0] == KeyRange(4, 8), "batch ids are remembered"
+    assert storage.append("1", {"text": ["again"] * 4})[0] == KeyRange(4, 8), "batch ids are remembered"
     storage.restart()
     assert live(storage) == [5, 6, 7]
 

@@ -118,3 +118,30 @@ def test_a_file_that_is_truncated_while_it_is_read_is_an_error(
     storage.ingest()
     described = storage.describe()
     assert (described.num_superseded, described.num_samples) == (ROWS, ROWS + 1)
+
+
+def test_a_file_that_is_overwritten_costs_its_own_old_samples_only(storage: StorageServer, folder: Path) -> None:
+    for name in "abc":
+        np.save(folder / f"{name}.npy", np.full((3_000, 4), ord(name), dtype=np.float32))
+        settle(folder / f"{name}.npy")
+    storage.register({"format": "numpy", "path": str(folder), "settle_seconds": 0})
+    storage.ingest()
+    np.save(folder / "a.npy", np.full((3_000, 4), 7, dtype=np.float32))  # writes into the same file
+    for _ in range(2):
+        storage.ingest()
+    described = storage.describe()
+    assert (described.num_samples, described.num_superseded, described.end_key) == (9_000, 3_000, 12_000)
+
+    def values(keys: list[int], *, local: bool | None) -> list[float]:
+        batch = next(read_samples(storage.stub, NAME, KeySet.from_array(keys), batch_size=len(keys), local=local))
+        return [row[0] for row in batch.columns["x"].to_pylist()]
+
+    for local in (False, None):
+        assert values([11_999, 5_000, 8_000, 9_000], local=local) == [7, ord("b"), ord("c"), 7]
+        with pytest.raises(CorruptDataError, match=r"a\.npy was changed in place"):
+            values([2_999], local=local)
+    storage.delete(list(range(3_000)))
+    storage.compact()
+    described = storage.describe()
+    assert (described.num_deleted, described.num_deleted_stored) == (3_000, 0)
+    assert values([5_000, 8_000, 9_000], local=False) == [ord("b"), ord("c"), 7]

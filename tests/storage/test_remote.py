@@ -21,7 +21,12 @@ from modyn.core.errors import AlreadyExistsError, InvalidInputError, Unavailable
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.formats import FORMATS
 from modyn.core.values import from_value
-from modyn.proto.storage_pb2 import CompactDatasetRequest, DeleteSamplesRequest, WatchDatasetRequest
+from modyn.proto.storage_pb2 import (
+    CompactDatasetRequest,
+    DeleteSamplesRequest,
+    VerifyDatasetRequest,
+    WatchDatasetRequest,
+)
 from modyn.storage import downloads, filecache
 from modyn.storage.reader import read_samples
 from tests.storage.object_store import CREDENTIALS, ObjectStore
@@ -218,6 +223,32 @@ def test_compaction_deletes_copies_of_deleted_samples(storage: StorageServer, s3
     batch = next(read_samples(storage.stub, NAME, KeySet.from_array([2, 3, 4]), batch_size=3, local=False))
     assert batch.keys.tolist() == [2, 4]
     assert batch.columns["payload"].to_pylist() == [bytes(records[2]), bytes(records[4])]
+
+
+def test_objects_read_in_place_are_verified(storage: StorageServer, s3: ObjectStore) -> None:
+    s3.put("p/a.bin", bytes(range(40)))
+    storage.register({"format": "binary", "record_size": 4, **s3.source("p")})
+    storage.ingest()
+    damaged = [m for p in storage.stub.VerifyDataset(VerifyDatasetRequest(dataset=NAME)) for m in p.damaged]
+    assert damaged == []
+
+
+def test_deletion_does_not_need_objects_that_are_gone(storage: StorageServer, s3: ObjectStore) -> None:
+    s3.put("p/a.bin", bytes(range(40)))
+    s3.put("p/b.bin", bytes(range(40, 80)))
+    storage.register({"format": "binary", "record_size": 4, **s3.source("p")})
+    storage.ingest()
+    s3.delete("p/a.bin")
+    storage.stop()
+    for path in storage.state.path.glob("datasets/*/cache/**/*.bin"):
+        path.unlink()
+    storage.start()
+    storage.stub.DeleteSamples(DeleteSamplesRequest(dataset=NAME, keys=KeySet.from_array(range(10)).to_proto()))
+    list(storage.stub.CompactDataset(CompactDatasetRequest(dataset=NAME)))
+    assert storage.describe().num_deleted_stored == 0
+    batch = next(read_samples(storage.stub, NAME, KeySet.from_array(range(20)), batch_size=20, local=False))
+    assert batch.keys.tolist() == list(range(10, 20))
+    assert b"".join(batch.columns["payload"].to_pylist()) == bytes(range(40, 80))
 
 
 def test_transcoded_files_are_not_kept(storage: StorageServer, s3: ObjectStore) -> None:

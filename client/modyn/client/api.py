@@ -38,6 +38,9 @@ from modyn.storage.reader import Appended, LabelsSet, SampleBatch, append, read_
 
 Tabular: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]"
 
+COLUMNS = ("timestamp", "arrival", "label", "role")
+"""What :meth:`Client.read_columns` reads beside keys."""
+
 ENDED = (Pipeline.COMPLETED, Pipeline.STOPPED, Pipeline.FAILED, Pipeline.INTERRUPTED)
 """Statuses that a pipeline does not leave."""
 
@@ -338,6 +341,9 @@ class Client:
         request = storage_pb2.ReadColumnsRequest
         if keys is not None and (start is not None or stop is not None):
             raise InvalidInputError("read_columns: give keys, or start and stop, not both")
+        unknown = [name for name in columns if name not in COLUMNS]
+        if unknown:
+            raise InvalidInputError(f"read_columns: there is no column {unknown[0]!r}; expected {', '.join(COLUMNS)}")
         interval = common_pb2.Interval(start=start, end=stop)
         return read_columns(
             self._peers.storage,
@@ -501,7 +507,17 @@ def _batches(data: Tabular) -> Iterable[pa.RecordBatch]:
         return [data]
     if isinstance(data, pa.Table):  # an empty one may have no batches, and its columns are checked all the same
         return data.to_batches() or [pa.RecordBatch.from_pylist([], schema=data.schema)]
-    return data
+    return _flattened(data)
+
+
+def _flattened(data: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordBatch]:
+    for item in data:
+        if not isinstance(item, pa.RecordBatch | pa.Table):
+            raise InvalidInputError(
+                f"samples are given as {type(item).__name__}; expected an Arrow table, a record batch, or an "
+                "iterable of them"
+            )
+        yield from _batches(item)
 
 
 def _read_pipeline(pipeline: Path | str) -> tuple[str, str, Path]:

@@ -56,6 +56,7 @@ class Receiver:
         batch, writer, batch_id = self._first(messages, "Append")
         known = writer.find_batch(batch_id)
         if known is not None:
+            _check_same(batch_id, known.end_key - known.first_key, batch, messages)
             return known, True
         with self._turn(batch_id):
             writer.begin()
@@ -74,6 +75,7 @@ class Receiver:
         batch, writer, batch_id = self._first(messages, "SetLabels")
         known = writer.find_label_batch(batch_id)
         if known is not None:
+            _check_same(batch_id, known.num_labels, batch, messages, may_be_more=True)
             return known, True
         with self._turn(batch_id):
             parts = [_label_columns(part) for part in itertools.chain([batch], map(_decoded, messages))]
@@ -144,6 +146,25 @@ def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
         return pa.concat_batches(parts)
     except pa.ArrowInvalid as error:
         raise InvalidInputError(f"the record batches of SetLabels have different columns: {error}") from error
+
+
+def _check_same(
+    batch_id: str, committed: int, first: pa.RecordBatch, rest: Iterator[bytes], *, may_be_more: bool = False
+) -> None:
+    """
+    Args:
+        may_be_more: labels of deleted samples were left out.
+
+    Raises:
+        InvalidInputError: a repeated batch is not the one that was committed under its id, by its number of rows.
+    """
+    rows = first.num_rows + sum(_decoded(message).num_rows for message in rest)
+    if rows < committed or (rows > committed and not may_be_more):
+        raise InvalidInputError(
+            f"batch id {batch_id!r} stands for another batch, of {committed} rows, that was committed before; this one "
+            f"has {rows}, and nothing of it was written. Give every batch an id of its own, the same again only when "
+            "it is repeated"
+        )
 
 
 def _check_active(is_active: Callable[[], bool], what: str, batch_id: str) -> None:

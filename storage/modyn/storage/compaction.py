@@ -147,7 +147,7 @@ class Compactor:
         """Puts new segments in the place of some that follow each other; the bytes won."""
         view = self._dataset.view()
         gone = KeyRuns.union([deleted, view.snapshot.deleted])
-        new = write_all(view.folder, (_written(view, part, gone) for part in _parts(view, group)))
+        new = write_all(view.folder, (_written(view, part, gone) for part in _parts(view, group, gone)))
         del view
         remote = [file for info in group if info.kind == IN_PLACE for file in self._remote_files(info)]
         with self._writer.lock, self._writer.of_no_effect([self._dataset.segments_folder / info.name for info in new]):
@@ -162,7 +162,7 @@ class Compactor:
 
     def _remote_files(self, info: SegmentInfo) -> list[str]:
         files = source_files(self._dataset.segments_folder / info.name)
-        return [path for where, path, _, _ in files if where == REMOTE]
+        return [file.path for file in files if file.where == REMOTE]
 
     def _replace(self, old: Sequence[SegmentInfo], new: Sequence[SegmentInfo]) -> None:
         snapshot = self._dataset.snapshot
@@ -293,14 +293,16 @@ class _Piece:
     end: int
 
 
-def _parts(view: View, group: Sequence[SegmentInfo]) -> Iterator[list[_Piece]]:
+def _parts(view: View, group: Sequence[SegmentInfo], gone: KeyRuns) -> Iterator[list[_Piece]]:
     """The rows of a group in portions of one new segment each."""
     pieces = []
     for info in group:
         index = int(view.snapshot.locate(np.array([info.first_key], dtype=np.int64))[0])
         pieces.append(_Piece(info, index, 0, info.num_samples))
     if len(group) == 1 and group[0].kind == IN_PLACE:  # its bytes become ours now, and may be too many for one
-        width = max(1, _bytes_per_row(view.segment(pieces[0].index), view.snapshot))
+        info = group[0]
+        kept = np.flatnonzero(~gone.contains(np.arange(info.first_key, info.end_key, dtype=np.int64)))
+        width = max(1, _bytes_per_row(view.segment(pieces[0].index), view.snapshot, kept))
         step = max(1, min(MAX_SEGMENT_SAMPLES, MAX_SEGMENT_BYTES // width))
         for start in range(0, group[0].num_samples, step):
             yield [replace(pieces[0], start=start, end=min(start + step, group[0].num_samples))]
@@ -308,9 +310,12 @@ def _parts(view: View, group: Sequence[SegmentInfo]) -> Iterator[list[_Piece]]:
     yield pieces
 
 
-def _bytes_per_row(segment: Segment, snapshot: Snapshot) -> int:
+def _bytes_per_row(segment: Segment, snapshot: Snapshot, kept: Int64Array) -> int:
+    """Of some of the kept rows."""
     assert snapshot.schema.payload is not None  # there are samples
-    probe = np.linspace(0, segment.columns.num_rows - 1, num=16).astype(np.int64)
+    if len(kept) == 0:
+        return 0
+    probe = kept[np.linspace(0, len(kept) - 1, num=16).astype(np.int64)]
     batch = gather_rows(segment, snapshot.schema.payload.names, probe)
     return int(batch.nbytes / len(probe)) + 1
 
@@ -401,23 +406,31 @@ def _payload(view: View, pieces: list[_Piece], deleted: npt.NDArray[np.bool_]) -
     batches = []
     start = 0
     for piece in pieces:
-        rows = np.arange(piece.start, piece.end, dtype=np.int64)
-        batch = gather_rows(view.segment(piece.index), schema.names, rows)
-        gone = deleted[start : start + len(rows)]
-        start += len(rows)
-        columns = [_blanked(column, gone) if bool(gone.any()) else column for column in batch.columns]
-        batches.append(pa.record_batch(columns, schema=schema))
+        gone = deleted[start : start + piece.end - piece.start]
+        start += len(gone)
+        # Deleted samples are not read: the file they lay in may be gone, too.
+        kept = np.flatnonzero(~gone)
+        columns = [pa.nulls(0, field.type) for field in schema]
+        if len(kept):
+            columns = gather_rows(view.segment(piece.index), schema.names, kept + piece.start).columns
+        batches.append(pa.record_batch([_spread(column, kept, gone) for column in columns], schema=schema))
     return pa.concat_batches(batches)
 
 
-def _blanked(column: pa.Array, gone: npt.NDArray[np.bool_]) -> pa.Array:
-    """The column with nothing left of some rows: zeros in fixed-size bytes, else null."""
-    if pa.types.is_fixed_size_binary(column.type) and column.null_count == 0:
-        return pc.if_else(pa.array(gone), pa.scalar(bytes(column.type.byte_width), column.type), column)
+def _spread(column: pa.Array, kept: Int64Array, gone: npt.NDArray[np.bool_]) -> pa.Array:
+    """The kept rows in their places, and nothing in those of the others: zeros in fixed-size values, else null."""
+    if len(kept) == len(gone):
+        return column
+    rows = np.zeros(len(gone), dtype=np.int64)
+    rows[kept] = np.arange(len(kept))
+    spread = column.take(pa.array(rows, mask=gone))
+    if column.null_count:
+        return spread
+    if pa.types.is_fixed_size_binary(column.type):
+        return spread.fill_null(bytes(column.type.byte_width))
     if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-        return pc.if_else(pa.array(gone), pa.scalar(0, column.type), column)
-    rows = pa.array(np.arange(len(column)), mask=gone)
-    return column.take(rows)
+        return spread.fill_null(pa.scalar(0, column.type))
+    return spread
 
 
 def _keys(runs: KeyRuns) -> Int64Array:

@@ -9,8 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
+from modyn.core.config.problems import parse_plugin
 from modyn.core.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from modyn.core.locations import local_path
 from modyn.core.plugins.formats import FORMATS, SourceFormat
@@ -185,14 +184,7 @@ def checked_source(tree: dict[str, Any]) -> dict[str, Any]:
         InvalidInputError: a key or value is wrong, or the folder or bucket does not exist or must not be read.
         UnavailableError: the service of a URI cannot be reached.
     """
-    try:
-        source: SourceFormat = FORMATS.parse(tree)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"data.source{''.join(f'.{part}' for part in problem['loc'])}: {problem['msg']}"
-            for problem in error.errors(include_url=False)
-        )
-        raise InvalidInputError(problems) from error
+    source: SourceFormat = parse_plugin(FORMATS, tree, "data.source")
     location = local_path(source.path)
     if location is None:
         if type(source).list_files is not SourceFormat.list_files:

@@ -2,8 +2,8 @@
 
 Beside ``columns.arrow`` (:mod:`modyn.storage.segments`) such a segment has
 
-- ``files.arrow``, one row per file: ``path``, ``where`` (see below), ``size``, ``mtime_ns``, ``checksum``, ``layout``
-  and ``parts``, how many parts the file has; its metadata holds the payload's schema;
+- ``files.arrow``, one row per file: ``path``, ``origin``, ``where`` (see below), ``size``, ``mtime_ns``, ``checksum``,
+  ``layout`` and ``parts``, how many parts the file has; its metadata holds the payload's schema;
 - ``places.arrow``, one row per run of consecutive rows of one part: ``first_row`` in the segment, ``part``, ``row`` in
   it;
 - ``files/``: hard links to the source's files where those are on the same file system, so that the samples outlive a
@@ -20,14 +20,14 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
 from modyn.core.digests import checksum_bytes
-from modyn.core.errors import CorruptDataError
+from modyn.core.errors import CorruptDataError, NotAvailableError
 from modyn.core.files import fsync_directory, fsync_file, write_batch
 from modyn.core.plugins.formats import ArrowLayout, FixedColumn, RecordLayout, WholeFileLayout
 from modyn.storage.parts import BatchPart, FileColumn, FilesPart, LostPart, Mapping, Part, RecordsPart, map_file
@@ -140,11 +140,26 @@ def read_files(folder: Path) -> pa.RecordBatch:
     return _read(folder / FILES_FILE)
 
 
-def source_files(folder: Path) -> Iterator[tuple[str, str, int, str]]:
-    """The files of a segment: (``where``, path or URI, size in bytes, checksum)."""
+class StoredFile(NamedTuple):
+    """A file that samples of a segment lie in.
+
+    Attributes:
+        path: local path, or URI of a remote file.
+        size: bytes.
+    """
+
+    where: str
+    path: str
+    size: int
+    mtime_ns: int
+    checksum: str
+
+
+def source_files(folder: Path) -> Iterator[StoredFile]:
+    """The files of a segment."""
     for file in read_files(folder).to_pylist():
         path = str(folder / LINKS_FOLDER / file["path"]) if file["where"] == LINKED else file["path"]
-        yield file["where"], path, file["size"], file["checksum"]
+        yield StoredFile(file["where"], path, file["size"], file["mtime_ns"], file["checksum"])
 
 
 def digests_of(columns: pa.RecordBatch) -> list[str]:
@@ -164,6 +179,7 @@ def _files_batch(folder: Path, files: Sequence[PlacedFile], schema: pa.Schema) -
         fsync_directory(Path(parent))
     columns = {
         "path": pa.array(paths, pa.string()),
+        "origin": pa.array([file.uri or file.location for file in files], pa.string()),
         "where": pa.array(where, pa.string()).dictionary_encode(),
         "size": pa.array([file.size for file in files], pa.int64()),
         "mtime_ns": pa.array([file.mtime_ns for file in files], pa.int64()),
@@ -205,11 +221,12 @@ def _open(folder: Path, file: dict[str, Any], schema: pa.Schema, fetch: Fetch | 
         path = str(folder / LINKS_FOLDER / path)
     elif file["where"] == REMOTE:
         if fetch is None:
-            raise CorruptDataError(f"{path} can only be read by the storage service")
-        path = fetch(path, file["size"], file["mtime_ns"])
+            raise NotAvailableError(f"{path} can only be read by the storage service")
         mtime_ns = None  # the copy is ours
     try:
-        mapping = map_file(path, file["size"], mtime_ns, linked=file["where"] == LINKED)
+        if file["where"] == REMOTE and fetch is not None:
+            path = fetch(path, file["size"], file["mtime_ns"])
+        mapping = map_file(path, file["size"], mtime_ns, linked=file["where"] == LINKED, origin=file["origin"])
         parts: list[Part] = [RecordsPart(layout, mapping)] if isinstance(layout, RecordLayout) else []
         if isinstance(layout, ArrowLayout):
             parts += _batch_parts(mapping, layout)

@@ -63,7 +63,8 @@ class Leases:
             if self.read_only:
                 raise ConflictError(
                     f"this storage service only serves reads (--replica), so nothing is written to dataset {name!r}; "
-                    f"send writes to its writer ({self._catalog.lease_holder(dataset_id) or 'none runs now'})"
+                    "send writes to the service that writes"
+                    + (f" ({holder})" if (holder := self._catalog.lease_holder(dataset_id)) else "")
                 )
             other = self._catalog.take_lease(dataset_id, self.holder, self._who, LEASE_SECONDS, _is_gone)
             if other is not None:

@@ -93,6 +93,8 @@ class Mapping:
     """The path is a link of our own. Once compaction has removed it, who still has it in memory reads on."""
     guard: Guard | None = None
     """Of files that others may change."""
+    origin: str = ""
+    """What the file is called in messages; its path by default."""
 
     @cached_property
     def buffer(self) -> pa.Buffer:
@@ -118,24 +120,27 @@ class Mapping:
         if self.mtime_ns is None:
             return
         if self.guard is not None and self.guard.faulted:
-            raise changed(self.path)
+            raise changed(self.origin or self.path)
         try:
             stat = os.stat(self.path)
         except OSError as error:
             if self.linked and isinstance(error, FileNotFoundError):
                 return
-            raise unreadable(self.path, error) from error
+            raise unreadable(self.origin or self.path, error) from error
         if (stat.st_size, stat.st_mtime_ns) != (self.size, self.mtime_ns):
-            raise changed(self.path)
+            raise changed(self.origin or self.path)
 
 
-def map_file(path: Path | str, size: int, mtime_ns: int | None = None, *, linked: bool = False) -> Mapping:
+def map_file(
+    path: Path | str, size: int, mtime_ns: int | None = None, *, linked: bool = False, origin: str = ""
+) -> Mapping:
     """Maps a file; its descriptor is closed at once.
 
     Args:
         size: bytes it is expected to have.
         mtime_ns: modification time it is expected to have; None for files of our own.
         linked: it is a link of our own to a file of the source.
+        origin: what the file is called in messages.
 
     Raises:
         CorruptDataError: it is gone, or has another size or time.
@@ -145,15 +150,15 @@ def map_file(path: Path | str, size: int, mtime_ns: int | None = None, *, linked
             stat = os.fstat(file.fileno())
             if stat.st_size != size or mtime_ns not in (None, stat.st_mtime_ns):
                 if mtime_ns is not None:
-                    raise changed(str(path))
+                    raise changed(origin or str(path))
                 raise CorruptDataError(
                     f"segment file {path} has {stat.st_size} bytes; expected {size}; restore it from a copy"
                 )
             memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else None
     except OSError as error:
-        raise unreadable(str(path), error) from error
+        raise unreadable(origin or str(path), error) from error
     guard = Guard(memory) if memory is not None and mtime_ns is not None else None
-    return Mapping(str(path), size, mtime_ns, memory, linked, guard)
+    return Mapping(str(path), size, mtime_ns, memory, linked, guard, origin)
 
 
 class Part(Protocol):

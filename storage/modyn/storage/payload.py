@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
 from modyn.storage.gather import Picks, gather_column
-from modyn.storage.parts import Part
+from modyn.storage.parts import LostPart, Part
 from modyn.storage.segments import Segment
 from modyn.storage.values import Fixed, Values, values_of
 
@@ -25,7 +25,8 @@ def gather_rows(segment: Segment, names: Sequence[str], rows: Int64Array) -> pa.
 
 
 def _kind(parts: Sequence[Part], name: str) -> pa.DataType:
-    return getattr(parts[0].column(name), "type", pa.binary())
+    whole = next((part for part in parts if not isinstance(part, LostPart)), parts[0])
+    return getattr(whole.column(name), "type", pa.binary())
 
 
 class PayloadReader:

@@ -112,8 +112,8 @@ def _segment_files(view: View, info: SegmentInfo) -> Iterator[_File]:
         files, places = digests_of(columns)
         yield _File(folder / FILES_FILE, 0, files)
         yield _File(folder / PLACES_FILE, info.payload_bytes, places)
-        for where, path, size, checksum in source_files(folder):
-            local = view.fetch(path, size, 0) if where == REMOTE and view.fetch is not None else path
+        for where, path, size, mtime_ns, checksum in source_files(folder):
+            local = view.fetch(path, size, mtime_ns) if where == REMOTE and view.fetch is not None else path
             yield _File(Path(local), size, checksum)
         return
     yield _File(folder / PAYLOAD_FILE, info.payload_bytes, payload_digest(columns))
@@ -134,5 +134,5 @@ def _stored_bytes(view: View, info: SegmentInfo) -> int:
     total = info.payload_bytes + info.columns_bytes
     if info.kind == IN_PLACE:
         with suppress(CorruptDataError):  # found again, and reported, when it is its turn
-            total += sum(size for _, _, size, _ in source_files(view.folder / info.name))
+            total += sum(file.size for file in source_files(view.folder / info.name))
     return total
