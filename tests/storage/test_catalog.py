@@ -254,7 +254,7 @@ def test_datasets_of_the_first_release_are_read_as_they_are(
     assert table["key"].to_pylist() == [2, 3, 4, 5, 6, 7, 8, 9], "superseded samples are not seen"
     assert table["arrival"].to_pylist() == [101, 102, 102, 102, 103, 103, 104, 104]
     assert table["role"].to_pylist() == [Role.ANY] * 8
-    assert storage.append("two", {"x": [0.0]}) == (KeyRange(8, 10), True), "batch ids are remembered"
+    assert storage.append("two", {"x": [0.0, 0.0]}) == (KeyRange(8, 10), True), "batch ids are remembered"
     assert [file.path for file in described.quarantined] == ["bad.csv"]
     assert storage.verify() == []
     assert storage.append("three", {"x": [11.0]}) == (KeyRange(10, 11), False)

@@ -328,7 +328,7 @@ def test_an_append_whose_answer_was_lost_with_the_database(
     for batch_id, keys in answers.items():
         caller, number = map(int, batch_id.split("-"))
         assert values[keys.start : keys.end] == [caller * 1000 + number] * 3
-        assert storage.append(batch_id, {"x": [0]}) == (keys, True)
+        assert storage.append(batch_id, {"x": [0] * 3}) == (keys, True)
     assert storage.verify() == []
     storage.stop()
 

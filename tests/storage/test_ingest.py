@@ -281,7 +281,7 @@ def test_registering_again_answers_the_same_dataset(storage: StorageServer, fold
     ("source", "message"),
     [
         ({"format": "parquet", "path": "/nowhere/at/all"}, "data.source.path '/nowhere/at/all' does not exist"),
-        ({"format": "parquet"}, "data.source.path: Field required"),
+        ({"format": "parquet"}, "data.source: path: this key is missing"),
         ({"format": "parket", "path": "/"}, "did you mean 'parquet'"),
         ({"format": "binary", "path": "/", "record_size": 4, "label_size": 4}, "leaves no payload"),
         ({"format": "csv", "path": "/", "types": {"a": "text"}}, "'text' is no type"),

@@ -180,7 +180,10 @@ class History:
 
     def repeat(self) -> None:
         for batch_id, keys in self.batches.items():
-            anything = {"payload": pa.array([b"x" * 16], pa.binary(16)) if self.kind == "binary" else [0]}
+            count = keys.end - keys.start
+            anything = {
+                "payload": pa.array([b"x" * 16] * count, pa.binary(16)) if self.kind == "binary" else [0] * count
+            }
             assert self.storage.append(batch_id, anything, self.name) == (keys, True)
         for batch_id, columns in self.label_batches.items():
             assert self.storage.set_labels(batch_id, columns, self.name).repeated_batch
