@@ -8,11 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modyn.core.arrow import encode_batch
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
-from modyn.core.rpc import as_arrow_messages
-from modyn.proto.storage_pb2 import DeleteSamplesRequest, SetLabelsResponse
+from modyn.proto.storage_pb2 import DeleteSamplesRequest
+from modyn.storage import reader
 
 
 def set_labels(
@@ -22,14 +21,14 @@ def set_labels(
     keys: npt.ArrayLike,
     labels: Sequence[int | None],
     label_time: npt.ArrayLike,
-) -> SetLabelsResponse:
+) -> None:
     """Gives samples labels that were known from ``label_time`` on; one number, or one for each sample."""
     key_array = np.asarray(keys, dtype=np.int64)
     times = np.broadcast_to(np.asarray(label_time, dtype=np.int64), key_array.shape)
     batch = pa.record_batch(
         {"key": key_array, "label": pa.array(labels, pa.int64()), "label_time": np.ascontiguousarray(times)}
-    ).replace_schema_metadata({b"modyn.dataset": dataset.encode(), b"modyn.batch_id": batch_id.encode()})
-    return peers.storage.SetLabels(as_arrow_messages([encode_batch(batch)]))
+    )
+    reader.set_labels(peers.storage, dataset, batch_id, [batch])
 
 
 def delete(peers: Peers, dataset: str, keys: npt.ArrayLike) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,13 @@ from modyn.storage.service import StorageService
 NAME = "stream"
 LONG_AGO = 1_000_000_000
 """A time at which files count as settled."""
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "in vain"
+        time.sleep(0.01)
 
 
 class StorageServer:

@@ -21,7 +21,15 @@ from modyn.core.rpc import as_arrow_messages
 from modyn.core.state import StateDirectory
 from modyn.proto.storage_pb2 import Role
 from modyn.storage import staging
-from modyn.storage.reader import BATCH_ID_METADATA, DATASET_METADATA, Column, append, read_columns, read_samples
+from modyn.storage.reader import (
+    BATCH_ID_METADATA,
+    DATASET_METADATA,
+    NUM_ROWS_METADATA,
+    Column,
+    append,
+    read_columns,
+    read_samples,
+)
 from modyn.storage.staging import Staging
 from tests.storage.support import NAME, StorageServer, columns_of, interval
 
@@ -265,6 +273,21 @@ def test_messages_cut_short_are_the_callers_fault(storage: StorageServer) -> Non
         with pytest.raises(InvalidInputError):
             storage.stub.Append(as_arrow_messages(iter([message[:size]])))
     assert storage.describe().num_samples == 0
+
+
+@pytest.mark.parametrize("said", [None, b"2", b"many", b"6"])
+def test_a_call_that_ends_before_its_last_message_writes_nothing(storage: StorageServer, said: bytes | None) -> None:
+    """A caller that dies may look like one that has nothing more to send."""
+    storage.register()
+    metadata = {DATASET_METADATA: NAME.encode(), BATCH_ID_METADATA: b"cut"}
+    last = metadata if said is None else {**metadata, NUM_ROWS_METADATA: said}
+    batch = pa.record_batch({"x": [1.0, 2.0]})
+    for call in (storage.stub.Append, storage.stub.SetLabels):
+        sent = batch if call == storage.stub.Append else pa.record_batch({"key": [0, 1], "label": [0, 1]})
+        messages = [encode_batch(sent.replace_schema_metadata(each)) for each in (metadata, last)]
+        with pytest.raises(InvalidInputError, match=r"of batch 'cut' ended after 4 rows.*modyn\.num_rows"):
+            call(as_arrow_messages(iter(messages)))
+    assert storage.describe().end_key == 0
 
 
 def test_nothing_is_committed_once_the_service_stops(storage: StorageServer) -> None:

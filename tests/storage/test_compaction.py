@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +25,7 @@ from modyn.proto.storage_pb2 import (
 from modyn.storage import compaction, segments
 from modyn.storage.reader import read_columns, read_samples
 from modyn.storage.segments import ARROW, MERGED, SegmentInfo
-from tests.storage.support import NAME, StorageServer, interval
+from tests.storage.support import NAME, StorageServer, eventually, interval
 
 Column, Order = ReadColumnsRequest.Column, ReadColumnsRequest.Order
 ALL_COLUMNS = [Column.TIMESTAMP, Column.LABEL, Column.ARRIVAL, Column.ROLE]
@@ -69,13 +68,6 @@ def digests(storage: StorageServer) -> list[str]:
 
 def segment_folders(storage: StorageServer) -> set[str]:
     return {path.name for path in (storage.state.path / "datasets").glob("*/segments/*")}
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "in vain"
-        time.sleep(0.01)
 
 
 def test_what_is_read_stays_as_it_is(storage: StorageServer) -> None:
@@ -202,6 +194,8 @@ def test_a_read_that_began_before_ends_as_it_began(storage: StorageServer, monke
     for number, block in enumerate(noise):
         rows = [block[start : start + 50_000].tobytes() for start in range(0, 1_000_000, 50_000)]
         storage.append(f"{number}", {"x": pa.array(rows, pa.binary()), "timestamp": np.arange(20)})
+    compactor = storage.service._datasets.compactor(NAME)
+    eventually(lambda: not compactor.is_due() and len(segment_folders(storage)) == storage.describe().num_segments)
     old = segment_folders(storage)
     keys = KeySet(ranges=(KeyRange(0, 800),))
     samples = storage.stub.ReadSamples(ReadSamplesRequest(dataset=NAME, keys=keys.to_proto()))

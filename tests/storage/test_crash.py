@@ -49,11 +49,13 @@ def run_and_kill(state: Path, folder: Path, number: int, seconds: float) -> list
     return events
 
 
-def kill_often(tmp_path: Path, kills: int, seed: int) -> Ledger:
+def kill_often(tmp_path: Path, kills: int, seed: int) -> None:
+    """Kills at least so often, and until as many acts of every kind were acknowledged."""
     state, folder = tmp_path / "state", tmp_path / "sources"
     folder.mkdir()
     rng, ledger = random.Random(seed), Ledger()
-    for number in range(kills):
+    number = 0
+    while number < kills or min(ledger.num_acknowledged.values()) < kills:  # a busy machine gets little done in a round
         events = run_and_kill(state, folder, number, rng.uniform(0.05, 0.8))
         assert take_all(ledger, events) == []
         storage = StorageServer(StateDirectory(state))
@@ -61,12 +63,11 @@ def kill_often(tmp_path: Path, kills: int, seed: int) -> Ledger:
             ledger.check(storage, folder)
         finally:
             storage.stop()
-    return ledger
+        number += 1
 
 
 def test_nothing_acknowledged_is_lost_and_nothing_is_doubled(tmp_path: Path) -> None:
-    ledger = kill_often(tmp_path, kills=6, seed=4)
-    assert min(ledger.num_acknowledged.values()) > 6
+    kill_often(tmp_path, kills=6, seed=4)
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ from modyn.core.state import StateDirectory
 from modyn.proto.storage_pb2 import ReadColumnsRequest
 from modyn.storage.reader import read_columns, read_samples
 from tests.postgres import running_postgres
-from tests.storage.support import NAME, StorageServer, interval
+from tests.storage.support import NAME, StorageServer, eventually, interval
 
 Column = ReadColumnsRequest.Column
 
@@ -126,7 +126,8 @@ class Work:
         assert self.storage.verify() == []
         dataset = self.storage.service._datasets.get(NAME)
         folders = (dataset.segments_folder, dataset.scans_folder, dataset.labels_folder, dataset.deletions_folder)
-        dataset.remove_retired()
+        # A call that was just answered may hold its snapshot a moment longer.
+        eventually(lambda: not dataset.remove_retired())
         assert {path.name for folder in folders for path in folder.iterdir()} == dataset.file_names()
 
 

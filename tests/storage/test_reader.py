@@ -99,7 +99,7 @@ def test_messages_have_one_or_two_mebibytes(filled: StorageServer) -> None:
 
 
 def test_a_caller_that_goes_away_appends_nothing(storage: StorageServer) -> None:
-    """The call is cancelled while its stream is open, as when the caller's process dies."""
+    """The call is cancelled while its stream is open, as when the caller's process dies. The stream may look ended."""
     storage.register()
     sent = threading.Event()
     release = threading.Event()

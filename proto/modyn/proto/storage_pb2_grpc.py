@@ -151,8 +151,9 @@ class StorageServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Append(self, request_iterator, context):
-        """Bulk in. Schema metadata of the first batch: modyn.dataset, modyn.batch_id. One call is one batch:
-        all of it is durable and visible when the call returns, or none of it.
+        """Bulk in. Schema metadata of the first record batch: modyn.dataset, modyn.batch_id; of the last one: modyn.num_rows,
+        the rows of all of them in decimal, without which a call counts as cut short. One call is one batch: all of it is
+        durable and visible when the call returns, or none of it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,9 @@ class StorageStub:
     Ingest: _grpc.UnaryStreamMultiCallable[_storage_pb2.IngestRequest, _storage_pb2.IngestProgress]
     """Looks at the dataset's source now. Ends when every complete file present at the call is ingested."""
     Append: _grpc.StreamUnaryMultiCallable[_common_pb2.ArrowMessage, _storage_pb2.AppendResponse]
-    """Bulk in. Schema metadata of the first batch: modyn.dataset, modyn.batch_id. One call is one batch:
-    all of it is durable and visible when the call returns, or none of it.
+    """Bulk in. Schema metadata of the first record batch: modyn.dataset, modyn.batch_id; of the last one: modyn.num_rows,
+    the rows of all of them in decimal, without which a call counts as cut short. One call is one batch: all of it is
+    durable and visible when the call returns, or none of it.
     """
     SetLabels: _grpc.StreamUnaryMultiCallable[_common_pb2.ArrowMessage, _storage_pb2.SetLabelsResponse]
     """Labels that were not known at ingest, or that were wrong. Bulk in, one call is one batch, like Append. Columns: key
@@ -77,8 +78,9 @@ class StorageAsyncStub(StorageStub):
     Ingest: _aio.UnaryStreamMultiCallable[_storage_pb2.IngestRequest, _storage_pb2.IngestProgress]  # type: ignore[assignment]
     """Looks at the dataset's source now. Ends when every complete file present at the call is ingested."""
     Append: _aio.StreamUnaryMultiCallable[_common_pb2.ArrowMessage, _storage_pb2.AppendResponse]  # type: ignore[assignment]
-    """Bulk in. Schema metadata of the first batch: modyn.dataset, modyn.batch_id. One call is one batch:
-    all of it is durable and visible when the call returns, or none of it.
+    """Bulk in. Schema metadata of the first record batch: modyn.dataset, modyn.batch_id; of the last one: modyn.num_rows,
+    the rows of all of them in decimal, without which a call counts as cut short. One call is one batch: all of it is
+    durable and visible when the call returns, or none of it.
     """
     SetLabels: _aio.StreamUnaryMultiCallable[_common_pb2.ArrowMessage, _storage_pb2.SetLabelsResponse]  # type: ignore[assignment]
     """Labels that were not known at ingest, or that were wrong. Bulk in, one call is one batch, like Append. Columns: key
@@ -143,8 +145,9 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_common_pb2.ArrowMessage],
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.AppendResponse, _abc.Awaitable[_storage_pb2.AppendResponse]]:
-        """Bulk in. Schema metadata of the first batch: modyn.dataset, modyn.batch_id. One call is one batch:
-        all of it is durable and visible when the call returns, or none of it.
+        """Bulk in. Schema metadata of the first record batch: modyn.dataset, modyn.batch_id; of the last one: modyn.num_rows,
+        the rows of all of them in decimal, without which a call counts as cut short. One call is one batch: all of it is
+        durable and visible when the call returns, or none of it.
         """
 
     @_abc_1.abstractmethod

@@ -13,12 +13,9 @@ from modyn.core.arrow import decode_batch
 from modyn.core.errors import CancelledError, CorruptDataError, InvalidInputError, UnavailableError
 from modyn.core.plugins.formats import FileSamples
 from modyn.storage.catalog import LabelBatchRow
-from modyn.storage.columns import Column
 from modyn.storage.datasets import Datasets
 from modyn.storage.index import AppendedBatch
-from modyn.storage.label_batches import check_label_batch
-from modyn.storage.label_values import corrected
-from modyn.storage.reader import BATCH_ID_METADATA, DATASET_METADATA
+from modyn.storage.reader import BATCH_ID_METADATA, DATASET_METADATA, NUM_ROWS_METADATA
 from modyn.storage.schema import normal_labels, unix_seconds
 from modyn.storage.staging import Staging
 from modyn.storage.writing import Writer
@@ -53,36 +50,37 @@ class Receiver:
             UnavailableError: too many batches are being received, or nothing can be written.
             CancelledError: the caller went away before the end.
         """
-        batch, writer, batch_id = self._first(messages, "Append")
+        batches, writer, batch_id = self._begin(messages, "Append", is_active)
         known = writer.find_batch(batch_id)
         if known is not None:
-            _check_same(batch_id, known.end_key - known.first_key, batch, messages)
+            _check_same(batch_id, known.end_key - known.first_key, batches)
             return known, True
         with self._turn(batch_id):
             writer.begin()
             dataset = writer.dataset
             staging = Staging(dataset.folder, dataset.snapshot.schema)
             try:
-                for part in itertools.chain([batch], map(_decoded, messages)):
-                    _stage(staging, part, f"batch {batch_id!r} for dataset {dataset.name!r}", dataset.role)
-                _check_active(is_active, "Append", batch_id)
+                for batch in batches:
+                    _stage(staging, batch, f"batch {batch_id!r} for dataset {dataset.name!r}", dataset.role)
                 return writer.append(batch_id, staging)
             finally:
                 staging.close()
 
     def set_labels(self, messages: Iterator[bytes], is_active: Callable[[], bool]) -> tuple[LabelBatchRow, bool]:
         """Commits all messages as one batch of labels, or none of them; returns and raises like :meth:`append`."""
-        batch, writer, batch_id = self._first(messages, "SetLabels")
+        batches, writer, batch_id = self._begin(messages, "SetLabels", is_active)
         known = writer.find_label_batch(batch_id)
         if known is not None:
-            _check_same(batch_id, known.num_labels, batch, messages, may_be_more=True)
+            _check_same(batch_id, known.num_labels, batches, may_be_more=True)
             return known, True
         with self._turn(batch_id):
-            parts = [_label_columns(part) for part in itertools.chain([batch], map(_decoded, messages))]
-            _check_active(is_active, "SetLabels", batch_id)
-            return _set_labels(writer, batch_id, _joined(parts))
+            labels = _joined([_label_columns(batch) for batch in batches])
+            times = labels.column("label_time") if "label_time" in labels.schema.names else None
+            return writer.set_labels(batch_id, labels.column("key"), labels.column("label"), times)
 
-    def _first(self, messages: Iterator[bytes], what: str) -> tuple[pa.RecordBatch, Writer, str]:
+    def _begin(
+        self, messages: Iterator[bytes], what: str, is_active: Callable[[], bool]
+    ) -> tuple[Iterator[pa.RecordBatch], Writer, str]:
         first = next(messages, None)
         if first is None:
             raise InvalidInputError(f"{what} got no record batch; send at least one, of no rows if there is nothing")
@@ -95,7 +93,7 @@ class Receiver:
                 f"batch id {batch_id!r}: expected 1 to {MAX_BATCH_ID_CHARS} printable characters, "
                 "the same again when the call is repeated"
             )
-        return batch, writer, batch_id
+        return _complete(batch, messages, f"{what} of batch {batch_id!r}", is_active), writer, batch_id
 
     @contextmanager
     def _turn(self, batch_id: str) -> Iterator[None]:
@@ -108,26 +106,6 @@ class Receiver:
             yield
         finally:
             self._places.release()
-
-
-def _set_labels(writer: Writer, batch_id: str, batch: pa.RecordBatch) -> tuple[LabelBatchRow, bool]:
-    with writer.lock:
-        writer.begin()
-        snapshot = writer.dataset.snapshot
-        times = batch.column("label_time") if "label_time" in batch.schema.names else None
-        checked = check_label_batch(
-            batch.column("key"),
-            batch.column("label"),
-            0 if times is None else times,
-            end_key=snapshot.end_key,
-            label_type=snapshot.schema.label,
-            is_deleted=snapshot.deleted.contains,
-        )
-        before = writer.column(checked.keys, Column.LABEL)
-        old_labels = before if checked.labels.type == before.type else pa.nulls(len(before), checked.labels.type)
-        num_corrected = int(corrected(old_labels, checked.labels).sum())
-        known_at = None if times is None else checked.label_times  # by default their arrival
-        return writer.set_labels(batch_id, checked.keys, checked.labels, known_at, num_corrected)
 
 
 def _label_columns(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -148,9 +126,33 @@ def _joined(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
         raise InvalidInputError(f"the record batches of SetLabels have different columns: {error}") from error
 
 
-def _check_same(
-    batch_id: str, committed: int, first: pa.RecordBatch, rest: Iterator[bytes], *, may_be_more: bool = False
-) -> None:
+def _complete(
+    first: pa.RecordBatch, rest: Iterator[bytes], what: str, is_active: Callable[[], bool]
+) -> Iterator[pa.RecordBatch]:
+    """All record batches of a call.
+
+    The stream of a caller that went away may look as if it had ended, so the last message says how many rows there are.
+
+    Raises:
+        CancelledError: the caller went away before the end.
+        InvalidInputError: a message is damaged, or the stream ended without that number or with another one.
+    """
+    num_rows, last = 0, first
+    for batch in itertools.chain([first], map(_decoded, rest)):
+        num_rows, last = num_rows + batch.num_rows, batch
+        yield batch
+    if not is_active():
+        raise CancelledError(f"the caller went away; nothing of {what} was written")
+    said = (last.schema.metadata or {}).get(NUM_ROWS_METADATA)
+    if said != b"%d" % num_rows:
+        found = "has no such metadata" if said is None else f"says {said.decode('utf-8', 'replace')!r}"
+        raise InvalidInputError(
+            f"{what} ended after {num_rows} rows, and its last record batch {found}; nothing of it was written. "
+            f"Expected the schema metadata {NUM_ROWS_METADATA.decode()!r} of the last one to be the rows of all"
+        )
+
+
+def _check_same(batch_id: str, committed: int, batches: Iterator[pa.RecordBatch], *, may_be_more: bool = False) -> None:
     """
     Args:
         may_be_more: labels of deleted samples were left out.
@@ -158,18 +160,13 @@ def _check_same(
     Raises:
         InvalidInputError: a repeated batch is not the one that was committed under its id, by its number of rows.
     """
-    rows = first.num_rows + sum(_decoded(message).num_rows for message in rest)
+    rows = sum(batch.num_rows for batch in batches)
     if rows < committed or (rows > committed and not may_be_more):
         raise InvalidInputError(
             f"batch id {batch_id!r} stands for another batch, of {committed} rows, that was committed before; this one "
             f"has {rows}, and nothing of it was written. Give every batch an id of its own, the same again only when "
             "it is repeated"
         )
-
-
-def _check_active(is_active: Callable[[], bool], what: str, batch_id: str) -> None:
-    if not is_active():  # the stream of a caller that went away may look as if it had ended
-        raise CancelledError(f"the caller of {what} went away; nothing of batch {batch_id!r} was written")
 
 
 def _stage(staging: Staging, batch: pa.RecordBatch, what: str, role: int) -> None:

@@ -10,8 +10,7 @@ from modyn.core.arrow import Int64Array
 from modyn.storage.catalog import QuarantineRow, StorageCatalog
 from modyn.storage.dataset import Dataset
 from modyn.storage.folder import SourceFile
-from modyn.storage.gather import rows_of_ranges
-from modyn.storage.manifest import FileVersion, read_companions, read_files, read_removed, read_runs
+from modyn.storage.manifest import FileVersion, read_companions, read_files, read_keys, read_removed, read_runs
 
 
 class KnownFiles:
@@ -54,10 +53,7 @@ class KnownFiles:
 
     def superseded_by(self, paths: Iterable[str]) -> tuple[Int64Array, Int64Array]:
         """Key ranges (starts, ends) of the samples that these files held so far, ascending."""
-        by_manifest: dict[str, list[str]] = {}
-        for path in paths:
-            if path in self._ingested:
-                by_manifest.setdefault(self._ingested[path][1], []).append(path)
+        by_manifest = self._by_manifest(path for path in paths if path in self._ingested)
         if not by_manifest:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
         first_keys = {scan.manifest: scan.first_key for scan in self._dataset.scans}
@@ -70,12 +66,19 @@ class KnownFiles:
         order = np.argsort(starts, kind="stable")
         return starts[order], ends[order]
 
-    def keys_of(self, path: str) -> Int64Array:
-        """Keys of an ingested file's samples, int64 [n], in file order."""
-        manifest = self._ingested[path][1]
-        first_key = next(scan.first_key for scan in self._dataset.scans if scan.manifest == manifest)
-        starts, ends = read_runs(self._dataset.scans_folder / manifest, [path], first_key)
-        return rows_of_ranges(starts, ends)
+    def keys_of(self, paths: Iterable[str]) -> dict[str, Int64Array]:
+        """Keys of the samples of ingested files, int64 [n] each, ascending."""
+        first_keys = {scan.manifest: scan.first_key for scan in self._dataset.scans}
+        keys: dict[str, Int64Array] = {}
+        for manifest, names in self._by_manifest(paths).items():
+            keys |= read_keys(self._dataset.scans_folder / manifest, names, first_keys[manifest])
+        return keys
+
+    def _by_manifest(self, paths: Iterable[str]) -> dict[str, list[str]]:
+        by_manifest: dict[str, list[str]] = {}
+        for path in paths:
+            by_manifest.setdefault(self._ingested[path][1], []).append(path)
+        return by_manifest
 
     def companions_changed(self, file: SourceFile, seen: str) -> bool:
         """Whether a file was ingested as it is, but with other companion files than now (see :func:`seen_as`)."""
@@ -134,6 +137,7 @@ class KnownFiles:
                 del self._quarantined[path]
 
 
-def seen_as(companions: Iterable[FileVersion]) -> str:
-    """Companion files of one file in the form in which a manifest keeps them."""
-    return "\n".join(f"{version.path}\t{version.size}\t{version.mtime_ns}" for version in companions)
+def seen_as(file: SourceFile) -> str:
+    """The companion files of a file that exist, in the form in which a manifest keeps them."""
+    present = (companion.version for _, companion in file.companions if companion is not None)
+    return "\n".join(f"{version.path}\t{version.size}\t{version.mtime_ns}" for version in present)

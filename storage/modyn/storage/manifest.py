@@ -170,6 +170,21 @@ def read_runs(folder: Path, paths: Iterable[str], first_key: int) -> tuple[Int64
     return starts, starts + lengths
 
 
+def read_keys(folder: Path, paths: Sequence[str], first_key: int) -> dict[str, Int64Array]:
+    """Keys of the samples of some files of a scan, int64 [n] each, ascending."""
+    batch = _read(folder / FILES)
+    encoded = batch.column("path")
+    wanted = pc.index_in(encoded.dictionary, pa.array(paths, pa.string())).fill_null(-1).to_numpy()
+    place_of_run = wanted[encoded.indices.to_numpy()]
+    runs = np.flatnonzero(place_of_run >= 0)
+    starts = batch.column("first_row").to_numpy()[runs] + first_key
+    lengths = batch.column("num_samples").to_numpy()[runs]
+    runs_of: dict[str, list[Int64Array]] = {path: [] for path in paths}
+    for place, start, length in zip(place_of_run[runs].tolist(), starts.tolist(), lengths.tolist(), strict=True):
+        runs_of[paths[place]].append(np.arange(start, start + length))
+    return {path: np.sort(np.concatenate(keys)) for path, keys in runs_of.items()}
+
+
 def paths_with(folder: Path, starts: Int64Array, ends: Int64Array, first_key: int) -> list[str]:
     """The files of a scan that samples of some ascending disjoint key ranges came from."""
     batch = _read(folder / FILES)

@@ -6,6 +6,7 @@ jobs, the selector and the Python client share it.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
@@ -41,6 +42,7 @@ Order = ReadColumnsRequest.Order
 
 DATASET_METADATA = b"modyn.dataset"
 BATCH_ID_METADATA = b"modyn.batch_id"
+NUM_ROWS_METADATA = b"modyn.num_rows"
 
 COLUMN_NAMES = {
     Column.TIMESTAMP: "timestamp",
@@ -50,9 +52,6 @@ COLUMN_NAMES = {
 }
 
 Response = TypeVar("Response")
-
-_ABANDON = b""
-"""No Arrow message: makes the server give up a batch whose source failed, with nothing written."""
 
 
 class Appended(NamedTuple):
@@ -218,16 +217,20 @@ def _send(
 ) -> Response:
     """Streams one named batch to storage."""
     failure: list[Exception] = []
+    metadata = {DATASET_METADATA: dataset.encode(), BATCH_ID_METADATA: batch_id.encode()}
 
     def messages() -> Iterator[bytes]:
-        metadata = {DATASET_METADATA: dataset.encode(), BATCH_ID_METADATA: batch_id.encode()}
+        num_rows, held = 0, None
         try:
-            for batch in batches:
-                for piece in _message_sized(batch):
-                    yield encode_batch(piece.replace_schema_metadata(metadata))
+            for piece in itertools.chain.from_iterable(map(_message_sized, batches)):
+                if held is not None:
+                    yield encode_batch(held.replace_schema_metadata(metadata))
+                num_rows, held = num_rows + piece.num_rows, piece
         except Exception as error:  # noqa: BLE001 - raised below, in the caller's thread
             failure.append(error)
-            yield _ABANDON
+            return  # without the last message, which makes the batch complete
+        if held is not None:
+            yield encode_batch(held.replace_schema_metadata({**metadata, NUM_ROWS_METADATA: b"%d" % num_rows}))
 
     try:
         return call(as_arrow_messages(messages()))

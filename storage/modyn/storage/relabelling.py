@@ -15,11 +15,9 @@ from modyn.core.digests import digest_inputs
 from modyn.core.errors import CorruptDataError
 from modyn.core.plugins.formats import SourceFormat
 from modyn.storage.columns import Column
-from modyn.storage.folder import Listing, SourceFile, companions_of
+from modyn.storage.folder import NANOSECONDS, Listing, SourceFile, companions_of
 from modyn.storage.index import KeyRuns
 from modyn.storage.known import KnownFiles, seen_as
-from modyn.storage.label_batches import check_label_batch
-from modyn.storage.label_values import corrected
 from modyn.storage.manifest import FileRuns, write_manifest
 from modyn.storage.schema import normal_labels
 from modyn.storage.writing import NewScan, Writer
@@ -44,31 +42,28 @@ def relabel(
     if type(source).companions is SourceFormat.companions:
         return True
     left = 0
-    changed: list[tuple[SourceFile, list[SourceFile]]] = []
+    changed: list[SourceFile] = []
     for file, companions in zip(listing.files, companions_of(source, listing.files, listing), strict=True):
-        present = [companion for _, companion in companions if companion is not None]
-        seen = seen_as(companion.version for companion in present)
-        if known.companions_changed(file, seen):
-            if _all(is_complete, present):
-                changed.append((file._replace(companions=companions), present))
+        found = file._replace(companions=companions)
+        if known.companions_changed(found, seen_as(found)):
+            if _all(is_complete, [companion for _, companion in companions if companion is not None]):
+                changed.append(found)
             else:
                 left += 1
-    if not changed:
-        return left == 0
+    keys_of = known.keys_of(file.name for file in changed)
     keys, labels, times, seen_of = [], [], [], {}
-    for file, present in changed:
+    for file in changed:
         try:
-            found = _labels(source, file)
+            values = _labels(source, file)
         except (CorruptDataError, FileNotFoundError) as error:
             logger.warning("label of %s is left as it is: %s", file.name, error)
             continue
         finally:
             file.release(keep=False)
-        keys.append(known.keys_of(file.name))
-        labels.append(found)
-        seconds = max((companion.mtime_ns for companion in present), default=time.time_ns()) // 1_000_000_000
-        times.append(np.full(len(found), seconds, dtype=np.int64))
-        seen_of[file.name] = seen_as(companion.version for companion in present)
+        keys.append(keys_of[file.name])
+        labels.append(values)
+        times.append(np.full(len(values), _seconds_of_companions(file), dtype=np.int64))
+        seen_of[file.name] = seen_as(file)
     if seen_of:
         _commit(writer, known, (keys, labels, times), seen_of)
     return left == 0
@@ -97,6 +92,12 @@ def _all(is_complete: Callable[[SourceFile], bool], files: list[SourceFile]) -> 
     return sum(is_complete(file) for file in files) == len(files)
 
 
+def _seconds_of_companions(file: SourceFile) -> int:
+    """When the newest companion file was changed, Unix seconds; now if there is none."""
+    changes = [companion.mtime_ns for _, companion in file.companions if companion is not None]
+    return max(changes, default=time.time_ns()) // NANOSECONDS
+
+
 def _labels(source: SourceFormat, file: SourceFile) -> pa.Array:
     parts = [piece.labels for piece in source.read(file.path, None)]
     if not file.is_unchanged() or any(part is None for part in parts):
@@ -121,18 +122,8 @@ def _commit(
         wanted, values = wanted[left], values.filter(pa.array(left))
         # A label file may be older than its sample; a label is never known before its sample.
         since = np.maximum(since[left], writer.column(wanted, Column.TIMESTAMP).to_numpy())
-        checked = check_label_batch(
-            pa.array(wanted),
-            values,
-            pa.array(since),
-            end_key=snapshot.end_key,
-            label_type=snapshot.schema.label,
-        )
-        before = writer.column(checked.keys, Column.LABEL)
-        old = before if before.type == checked.labels.type else pa.nulls(len(before), checked.labels.type)
         batch_id = f"label files {digest_inputs({'seen': seen})}"
-        number = int(corrected(old, checked.labels).sum())
-        writer.set_labels(batch_id, checked.keys, checked.labels, checked.label_times, number)
+        writer.set_labels(batch_id, pa.array(wanted), values, pa.array(since))
         # What was read is noted after the labels are committed: a crash in between only reads them again.
         manifest = write_manifest(writer.dataset.scans_folder, _NO_FILES, (_NO_FILES.lengths, _NO_FILES.lengths), seen)
         writer.add_scan([], snapshot.schema, NewScan(manifest, KeyRuns(), num_new_files=0))

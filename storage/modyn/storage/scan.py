@@ -244,11 +244,7 @@ def _commit_files(
     versions = [file.version for file in taken.files]
     runs = FileRuns.of_rows(versions, _file_of_row(taken.starts, order))
     superseded = known.superseded_by(file.name for file in taken.files)
-    companions = {
-        file.name: seen_as(companion.version for _, companion in file.companions if companion is not None)
-        for file in taken.files
-        if file.companions
-    }
+    companions = {file.name: seen_as(file) for file in taken.files if file.companions}
     manifest = write_manifest(dataset.scans_folder, runs, superseded, companions)
     scan = NewScan(
         manifest,

@@ -24,6 +24,7 @@ from modyn.storage.columns import Column, columns_of_keys
 from modyn.storage.dataset import Dataset, delete_path
 from modyn.storage.deletions import deletion_path, write_deletion
 from modyn.storage.index import AppendedBatch, KeyRuns, Snapshot
+from modyn.storage.label_batches import check_label_batch, count_corrected
 from modyn.storage.label_files import file_path, write_label_file
 from modyn.storage.leases import Leases
 from modyn.storage.segments import SegmentInfo, delete_segment
@@ -280,15 +281,19 @@ class Writer:
         return pa.concat_batches(list(found)).column(1)
 
     def set_labels(
-        self, batch_id: str, keys: Int64Array, labels: pa.Array, times: Int64Array | None, num_corrected: int
+        self, batch_id: str, keys: pa.Array, labels: pa.Array, times: pa.Array | None
     ) -> tuple[LabelBatchRow, bool]:
-        """Commits later labels of distinct existing keys, exactly once per batch id.
+        """Commits later labels, exactly once per batch id. Those of deleted samples are left out.
 
         Args:
-            times: label times, int64 [n], Unix seconds; None for their arrival.
+            keys, labels, times: as :func:`modyn.storage.label_batches.check_label_batch` takes them, [n]; no times for
+                that of their arrival.
 
         Returns:
             What the batch did, and whether it had been committed before.
+
+        Raises:
+            InvalidInputError: a key, label or time is wrong; the message names the first ones.
         """
         with self.lock:
             self.begin()
@@ -297,14 +302,28 @@ class Writer:
                 return known, True
             snapshot = self.dataset.snapshot
             version, arrival = snapshot.label_version + 1, self.dataset.next_arrival()
-            if times is None:
-                times = np.full(len(keys), arrival, dtype=np.int64)
+            new_labels = check_label_batch(
+                keys,
+                labels,
+                arrival if times is None else times,
+                end_key=snapshot.end_key,
+                label_type=snapshot.schema.label,
+                is_deleted=snapshot.deleted.contains,
+            )
             schema = snapshot.schema
-            if schema.label is None and not pa.types.is_null(labels.type):
-                schema = StagedSchema(schema.payload, labels.type)
+            if schema.label is None and not pa.types.is_null(new_labels.labels.type):
+                schema = StagedSchema(schema.payload, new_labels.labels.type)
+            num_corrected = count_corrected(new_labels.labels, self.column(new_labels.keys, Column.LABEL))
             folder = self.dataset.labels_folder
-            info = write_label_file(folder, keys, labels, times, version=version, arrival=arrival)
-            batch = LabelBatchRow(version, arrival, len(keys), num_corrected, snapshot.end_key)
+            info = write_label_file(
+                folder,
+                new_labels.keys,
+                new_labels.labels,
+                new_labels.label_times,
+                version=version,
+                arrival=arrival,
+            )
+            batch = LabelBatchRow(version, arrival, len(new_labels.keys), num_corrected, snapshot.end_key)
             with self.of_no_effect([file_path(folder, info.name)]):
                 new = replace(
                     snapshot,
