@@ -10,6 +10,8 @@ from pathlib import Path
 FOLDER = Path(__file__).parent
 JSON_FILE = FOLDER / "results.json"
 TABLE_FILE = FOLDER / "RESULTS.md"
+SECTIONS = FOLDER / "sections"
+"""Longer studies, one Markdown file each; they stand below the table."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,24 @@ def save(results: dict[str, Result]) -> None:
         entries[name] = {**fields, "holds": result.holds}
     document = {"machine": machine(), "results": dict(sorted(entries.items()))}
     JSON_FILE.write_text(json.dumps(document, indent=2) + "\n")
-    TABLE_FILE.write_text(_table(document))
+    TABLE_FILE.write_text(_table(document) + _sections())
+
+
+def save_section(name: str, text: str) -> None:
+    """Adds a study to the file for people, or replaces it.
+
+    Args:
+        name: of its file; sections stand in the order of their names.
+        text: Markdown that starts with a heading of the second level.
+    """
+    SECTIONS.mkdir(exist_ok=True)
+    (SECTIONS / f"{name}.md").write_text(text.rstrip() + "\n")
+    document = json.loads(JSON_FILE.read_text())
+    TABLE_FILE.write_text(_table(document) + _sections())
+
+
+def _sections() -> str:
+    return "".join("\n" + path.read_text() for path in sorted(SECTIONS.glob("*.md")))
 
 
 def _table(document: dict[str, dict[str, object]]) -> str:

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from modyn.core.catalog import Catalog
 from modyn.core.state import StateDirectory
 from tests.postgres import running_postgres
+
+settings.register_profile("modyn", deadline=None)  # a busy machine is not a failure
+settings.load_profile("modyn")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

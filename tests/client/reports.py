@@ -5,11 +5,13 @@ from __future__ import annotations
 from modyn.core.report import (
     CompositeScore,
     CostPart,
+    FindingPart,
     FixedCostPart,
     ModelScore,
     PipelinePart,
     Report,
     RunPart,
+    TriggerEvaluationPart,
     TriggerPart,
     TriggerSeconds,
     WindowPart,
@@ -69,6 +71,56 @@ def trigger(index: int) -> TriggerPart:
     )
 
 
+def finding(
+    name: str = "",
+    statistic: float | None = None,
+    threshold: float | None = None,
+    p_value: float | None = None,
+    *,
+    decision: bool = False,
+    note: str = "",
+) -> FindingPart:
+    return FindingPart(
+        name=name, statistic=statistic, threshold=threshold, p_value=p_value, decision=decision, note=note
+    )
+
+
+def trigger_evaluation(
+    number: int, trigger: int | None, *findings: FindingPart, reason: str = "no drift", start: int = 0, every: int = DAY
+) -> TriggerEvaluationPart:
+    """Of the interval ``number``, counted from ``start``."""
+    return TriggerEvaluationPart(
+        number=number,
+        trigger=trigger,
+        first_timestamp=start + number * every,
+        last_timestamp=start + (number + 1) * every - 1,
+        num_samples=100,
+        decision=trigger is not None,
+        reason=reason,
+        findings=list(findings),
+        seconds=0.25,
+    )
+
+
+def drifting(count: int = 8, *, start: int = 831_945_600, every: int = DAY) -> list[TriggerEvaluationPart]:
+    """Nothing to measure at first, which fires; then no drift but for a firing held back and one that fires."""
+    looked = [
+        trigger_evaluation(0, 0, finding("mmd", note="empty window"), reason="no model yet", start=start, every=every)
+    ]
+    for number in range(1, count):
+        drifts = number >= count - 2
+        findings = (
+            finding("mmd", 0.75 if drifts else 0.125, 0.5, 0.01 if drifts else 0.5, decision=drifts),
+            finding("ks", 0.25, None if number == 1 else 0.5, note="window too short" if number == 1 else ""),
+        )
+        reason = "drift: mmd 0.75 > 0.5" if drifts else "no drift"
+        if number == count - 2:
+            reason = f"held back: {reason}, cooldown"
+        fired = 1 if number == count - 1 else None
+        looked.append(trigger_evaluation(number, fired, *findings, reason=reason, start=start, every=every))
+    return looked
+
+
 def report(
     *,
     name: str = "demo",
@@ -76,13 +128,28 @@ def report(
     status: str = "completed",
     windows: list[WindowPart] | None = None,
     score: CompositeScore | None = None,
+    looked: list[TriggerEvaluationPart] | None = None,
+    simulated: bool = False,
 ) -> Report:
-    """A report with two triggers and one handler, dataset and metric."""
+    """A report with two triggers and one handler, dataset and metric.
+
+    Args:
+        looked: evaluations of the trigger; by default it looked only when it fired.
+    """
     return Report(
         modyn_version="0",
         pipeline=PipelinePart(id=pipeline_id, name=name, dataset="d", status=status, created_at=0.0),
-        run=RunPart(mode="replay", order="event", seed=0, samples_seen=300, first_timestamp=0, last_timestamp=3 * DAY),
+        run=RunPart(
+            mode="replay",
+            order="event",
+            simulated=simulated,
+            seed=0,
+            samples_seen=300,
+            first_timestamp=0,
+            last_timestamp=3 * DAY,
+        ),
         triggers=[trigger(0), trigger(1)],
+        trigger_evaluations=[trigger_evaluation(0, 0), trigger_evaluation(1, 1)] if looked is None else looked,
         composite={"weekly": {"d": {"Accuracy": score or composite(0.75, majority_class=0.5, last_label=0.9)}}},
         windows=windows if windows is not None else [window(1, 0.75, majority_class=0.5, last_label=0.9)],
         evaluations=[
@@ -99,6 +166,8 @@ def report(
             evaluate_seconds=0.2,
             select_seconds=0.2,
             trigger_seconds=0.0,
+            trigger_samples_embedded=0,
+            trigger_samples_predicted=0,
             ingest_seconds=0.1,
             wall_seconds=1.5,
         ),

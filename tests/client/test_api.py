@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 import modyn.client.api
+import modyn.client.explanations
 import modyn.client.options
 import modyn.client.tables
+import modyn.client.trigger_plot
 from modyn.client import Client
 from modyn.client.tabular import file_digest, read_table
 from modyn.core.errors import InvalidInputError, NotFoundError
@@ -28,7 +30,16 @@ def rows(count: int, start: int = 0) -> pa.Table:
     return pa.table({"timestamp": numbers * 10, "label": numbers % 3, "x": numbers.astype(np.float32)})
 
 
-@pytest.mark.parametrize("module", [modyn.client.api, modyn.client.options, modyn.client.tables])
+@pytest.mark.parametrize(
+    "module",
+    [
+        modyn.client.api,
+        modyn.client.explanations,
+        modyn.client.options,
+        modyn.client.tables,
+        modyn.client.trigger_plot,
+    ],
+)
 def test_examples_in_docstrings(module: object) -> None:
     result = doctest.testmod(module)  # type: ignore[arg-type]
     assert result.attempted > 0

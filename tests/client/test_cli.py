@@ -57,6 +57,10 @@ def test_help_is_fast_and_loads_nothing_heavy(tmp_path: Path) -> None:
         ["compare", "1"],
         ["compare", "1", "runs/nowhere"],
         ["list", "--server", "no-port"],
+        ["simulate"],
+        ["simulate", "x.yaml", "--live"],
+        ["trigger"],
+        ["triggers", "1", "--limit", "0"],
     ],
 )
 def test_usage_errors_exit_2(tmp_path: Path, arguments: list[str]) -> None:
@@ -76,10 +80,12 @@ def test_usage_errors_exit_2(tmp_path: Path, arguments: list[str]) -> None:
     ],
 )
 def test_options_that_contradict_exit_2(pipeline: Path, arguments: list[str], says: str) -> None:
-    result = modyn("run", pipeline.name, *arguments, cwd=pipeline.parent)
-    assert result.returncode == 2
-    assert says in " ".join(result.stderr.replace("│", " ").split())
-    assert not (pipeline.parent / ".modyn").exists()
+    for command in ("run", "simulate"):
+        if command == "run" or "--live" not in arguments:
+            result = modyn(command, pipeline.name, *arguments, cwd=pipeline.parent)
+            assert result.returncode == 2
+            assert says in " ".join(result.stderr.replace("│", " ").split())
+            assert not (pipeline.parent / ".modyn").exists()
 
 
 def test_missing_file_and_bad_keys_are_one_screen(pipeline: Path) -> None:
@@ -104,7 +110,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_validate(pipeline: Path) -> None:
     result = modyn("validate", "pipeline.yaml", cwd=pipeline.parent)
     assert (result.returncode, result.stdout) == (0, "pipeline.yaml: valid\n")
-    pipeline.write_text(PIPELINE.replace("DataAmountTrigger, num_samples: 10", "DataDriftTrigger"))
+    pipeline.write_text(PIPELINE.replace("MLP, config: {in_features: 2, num_classes: 2}", "ResNet152"))
     result = modyn("validate", "pipeline.yaml", cwd=pipeline.parent)
     assert result.returncode == 0
     assert "cannot run yet: " in result.stdout

@@ -93,7 +93,7 @@ def test_documented_programs_print_what_they_say(
 
 def test_every_plugin_has_a_section_and_its_keys_a_meaning(generate: ModuleType) -> None:
     for page, (registry, _, _) in generate.PLUGIN_PAGES.items():
-        text = (DOCS / "reference" / "plugins" / f"{page}.md").read_text()
+        text = (DOCS / "reference" / f"{page}.md").read_text()
         for name in registry.names():
             assert f"\n## {name}\n" in text
             for key, field in registry.get(name).model_fields.items():

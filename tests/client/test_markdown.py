@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from modyn.client.markdown import interpretation, report_markdown
-from tests.client.reports import composite, report
+from tests.client.reports import composite, drifting, report
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,22 @@ def test_tables_survive_pipes_in_text() -> None:
     header = "| # |"
     columns = next(line for line in report_markdown(document).splitlines() if line.startswith(header)).count("|")
     assert row.replace("\\|", "").count("|") == columns
+
+
+def test_report_says_why_the_trigger_fired_or_did_not() -> None:
+    text = report_markdown(report(looked=drifting(30)), has_plot=True)
+    why = text[text.index("### Why it fired") : text.index("## Cost")]
+    assert "30 evaluations: 2 fired, 1 held back by guards, 1 had nothing to measure." in why
+    assert "](triggers.svg)" in why
+    assert "`modyn-client triggers 1` shows all" in why
+    assert why.count("| mmd |") == 10
+    assert "| 29 | 1996-06-11 00:00:00 – 23:59:59 | 100 | mmd | 0.75 | 0.5 | 0.01 | yes | trigger 1 |" in why
+    assert "triggers.svg" not in report_markdown(report(looked=drifting()))
+
+
+def test_a_trigger_that_looks_only_when_it_fires_needs_no_more_words() -> None:
+    assert "### Why" not in report_markdown(report())
+
+
+def test_a_simulation_is_called_one() -> None:
+    assert "simulated, nothing was trained" in report_markdown(report(simulated=True))

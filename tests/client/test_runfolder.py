@@ -10,7 +10,7 @@ import pytest
 from modyn.client import runfolder
 from modyn.client.runfolder import RunFolder, evaluations_csv, read_report, windows_csv
 from modyn.core.errors import InvalidInputError, ModynError
-from tests.client.reports import DAY, report, window
+from tests.client.reports import DAY, drifting, report, window
 
 FILES = {"report.json", "report.md", "pipeline.yaml", "windows.csv", "evaluations.csv"}
 
@@ -41,6 +41,18 @@ def test_earlier_report_is_replaced_and_files_of_others_stay(tmp_path: Path) -> 
     assert read_report(target).pipeline.status == "completed"
     assert (target / "pipeline.yaml").read_text() == "a: 2\n"
     assert names(tmp_path) == {"demo", "training-1.log"}
+
+
+def test_a_picture_is_there_only_if_there_is_something_to_draw(tmp_path: Path) -> None:
+    target = tmp_path / "demo"
+    RunFolder(target).write(report(looked=drifting()), "")
+    assert names(target) == FILES | {"triggers.svg"}
+    assert "](triggers.svg)" in (target / "report.md").read_text()
+    assert read_report(target) == report(looked=drifting())
+    RunFolder(target).write(report(), "")
+    assert names(target) == FILES, "that of the earlier run is gone"
+    RunFolder(target).write(report(looked=drifting(1)), "")
+    assert names(target) == FILES, "nothing was measured"
 
 
 def test_empty_folder_is_used(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ evaluation:
 
 def test_an_unknown_key_without_a_near_one_lists_the_known_ones() -> None:
     line = the_problem(MINIMAL.replace("num_samples: 100", "num_samples: 100, wobble: 1"))
-    assert line == "trigger.wobble: unknown key; expected one of num_samples (line 4)"
+    assert line == "trigger.wobble: unknown key; expected one of guards, num_samples (line 4)"
 
 
 @pytest.mark.parametrize(
@@ -281,13 +281,14 @@ def test_an_evaluation_dataset_inherits_decoding_only_from_the_same_dataset(data
 
 def test_a_pipeline_that_needs_a_later_release_says_all_of_it() -> None:
     loaded = load_pipeline_text(
-        MINIMAL.replace("DataAmountTrigger, num_samples: 100", "DataDriftTrigger, metrics: {}")
+        MINIMAL
+        + "selection_strategy: {name: FreshnessSamplingStrategy}\n"
         + "training: {checkpointing: {activated: true}, gpus: 2, optimizers: [{source: APEX}]}\n",
         "p.yaml",
     )
     assert loaded.config is None
     assert loaded.planned == [
-        "trigger.id: trigger 'DataDriftTrigger' is not in this release yet",
+        "selection_strategy.name: selection policy 'FreshnessSamplingStrategy' is not in this release yet",
         "training.gpus: training on several GPUs is not in this release yet",
         "training.optimizers[0].source: optimizer source 'APEX' is not in this release yet",
         "training.checkpointing.activated: checkpointing is not in this release yet",
@@ -298,7 +299,7 @@ def test_a_pipeline_that_needs_a_later_release_says_all_of_it() -> None:
 
 
 def test_errors_outweigh_what_is_planned() -> None:
-    text = MINIMAL.replace("DataAmountTrigger, num_samples: 100", "DataDriftTrigger") + "training: {batch_size: x}"
+    text = MINIMAL + "selection_strategy: {name: FreshnessSamplingStrategy}\ntraining: {batch_size: x}"
     assert the_problem(text).startswith("training.batch_size")
 
 

@@ -21,6 +21,12 @@ class CountingJob(Job):
     def events(self) -> Iterator[bytes]:
         return iter(())
 
+    def send(self, message: bytes) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        raise NotImplementedError
+
     def cancel(self) -> None:
         self.cancelled += 1
 

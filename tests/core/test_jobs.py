@@ -222,3 +222,70 @@ def test_the_fork_server_outlives_the_thread_that_started_it(tmp_path: Path) -> 
         assert alive(pid)
     finally:
         started[0].close()
+
+
+# ------------------------------------------------------------------------------------------- jobs that receive
+
+
+def receiving(launcher: ForkServerLauncher, folder: Path) -> tuple[Job, Iterator[bytes]]:
+    description = JobDescription(f"{JOBS}:echo_all", b"hello", folder / "err", "job echo_all", receives=True)
+    job = launcher.launch(description)
+    events = job.events()
+    assert next(events) == b"hello"
+    return job, events
+
+
+def test_a_job_gets_messages_while_it_runs(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job, events = receiving(launcher, tmp_path)
+    for message in (b"", b"x", os.urandom(3_000_000)):
+        job.send(message)
+        assert next(events) == message
+    job.finish()
+    assert list(events) == [b"end"]
+    wait_until_dead([pid_of(job)])
+    job.send(b"nobody listens")
+    job.finish()
+
+
+def test_messages_sent_ahead_are_kept_in_order(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job, events = receiving(launcher, tmp_path)
+    messages = [str(i).encode() for i in range(100)]
+    for message in messages:
+        job.send(message)
+    job.finish()
+    assert list(events) == [*messages, b"end"]
+
+
+def test_a_job_that_dies_of_a_message(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job, events = receiving(launcher, tmp_path)
+    job.send(b"die")
+    with pytest.raises(
+        JobFailedError, match=r"job echo_all failed: its process was killed by SIGKILL[\s\S]*last words"
+    ):
+        next(events)
+    job.send(b"x" * 3_000_000)
+
+
+def test_a_job_that_refuses_a_message(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job, events = receiving(launcher, tmp_path)
+    job.send(b"refuse")
+    with pytest.raises(InvalidInputError, match="message refused"):
+        next(events)
+
+
+def test_cancelling_while_a_job_neither_reads_nor_answers(launcher: ForkServerLauncher, tmp_path: Path) -> None:
+    job, events = receiving(launcher, tmp_path)
+    job.send(b"hang")
+    threading.Timer(0.2, job.cancel).start()
+    job.send(b"x" * 3_000_000)  # more than the socket holds: waits until the job is killed
+    with pytest.raises(CancelledError):
+        next(events)
+
+
+def test_a_job_that_waits_for_messages_dies_with_its_server(tmp_path: Path) -> None:
+    launcher = ForkServerLauncher([JOBS])
+    job, events = receiving(launcher, tmp_path)
+    launcher.close()
+    wait_until_dead([pid_of(job)])
+    with pytest.raises(JobFailedError):
+        next(events)

@@ -10,10 +10,25 @@ from collections.abc import Callable
 from modyn.core.errors import InvalidInputError
 
 Emit = Callable[[bytes], None]
+Receive = Callable[[], bytes | None]
 
 
 def echo(payload: bytes, emit: Emit) -> None:
     emit(payload)
+
+
+def echo_all(payload: bytes, emit: Emit, receive: Receive) -> None:
+    emit(payload)
+    while (message := receive()) is not None:
+        if message == b"die":
+            print("last words", flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if message == b"hang":
+            time.sleep(60)
+        if message == b"refuse":
+            raise InvalidInputError("message refused")
+        emit(message)
+    emit(b"end")
 
 
 def boom(payload: bytes, emit: Emit) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from modyn.core.plugins.triggers import Arrivals
 from modyn.core.state import StateDirectory
 from modyn.supervisor.arrivals import ArrivalSource, LiveSource, ReplaySource
 from modyn.supervisor.options import RunOptions
@@ -66,3 +69,30 @@ def test_a_replay_by_arrival_shows_what_live_showed(changed: StorageServer) -> N
 def test_a_replay_by_event_time_shows_only_the_newest_version(changed: StorageServer) -> None:
     assert shown(ReplaySource(changed.stub, NAME, RunOptions(), 5), 3) == [3, 4, 2]
     assert shown(ReplaySource(changed.stub, NAME, RunOptions(), 3), 3) == [0, 1, 2]
+
+
+def test_live_and_replay_by_arrival_say_when_each_sample_arrived(changed: StorageServer) -> None:
+    """The clock of guards and schedules: the same in both; by event time it is that of the samples themselves."""
+    live = pieces_of(LiveSource(changed.stub, NAME, 0), 5)
+    replay = pieces_of(ReplaySource(changed.stub, NAME, RunOptions(order="arrival"), 5), 5)
+    for pieces in (live, replay):
+        assert all(piece.arrived is not None for piece in pieces)
+    clock = np.concatenate([piece.clock for piece in live])
+    assert clock.tolist() == np.concatenate([piece.clock for piece in replay]).tolist()
+    assert clock.dtype == np.int64
+    assert (np.diff(clock) >= 0).all()
+    assert abs(time.time() - clock[-1]) < 600
+    for piece in pieces_of(ReplaySource(changed.stub, NAME, RunOptions(), 5), 3):
+        assert piece.arrived is None
+        assert piece.clock is piece.timestamps
+
+
+def pieces_of(source: ArrivalSource, count: int) -> list[Arrivals]:
+    """The first pieces, up to ``count`` samples."""
+    pieces: list[Arrivals] = []
+    for arrivals in source:
+        pieces.append(arrivals)
+        if sum(map(len, pieces)) >= count:
+            break
+    source.stop()
+    return pieces

@@ -1,4 +1,4 @@
-"""The plug-in of the how-to page works as the page says."""
+"""The trigger of the how-to page works as the page says."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from modyn.core.plugins.triggers import TRIGGERS, Arrivals
+from tests.helpers.observing import ArrayObserver
 
-PAGE = Path(__file__).parents[2] / "docs" / "howto" / "add_a_plugin.md"
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "add_a_trigger.md"
 
 
 def test_the_trigger_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -22,9 +23,11 @@ def test_the_trigger_of_the_page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     importlib.import_module("hours_of_the_page")
     trigger = TRIGGERS.parse({"id": "HoursTrigger", "num_hours": 2})
     times = np.array([0, 10, 3600, 3700, 7200, 7300, 9000, 10800])
-    state, firing = trigger.next_firing(trigger.initial_state(), Arrivals(np.arange(8), times))
+    observe = ArrayObserver(np.zeros((8, 1)))
+    state, firing, evaluations = trigger.next_firing(trigger.initial_state(), Arrivals(np.arange(8), times), observe)
     assert firing is not None
     assert (firing.position, firing.timestamp) == (3, 3600)
-    state, firing = trigger.next_firing(state, Arrivals(np.arange(3, 8), times[3:]))
+    assert evaluations[-1].decision
+    firing = trigger.next_firing(state, Arrivals(np.arange(3, 8), times[3:]), observe).firing
     assert firing is not None
     assert (firing.position, firing.timestamp) == (2, 7200)

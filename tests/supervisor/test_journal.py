@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import math
+import shutil
 import time
+from dataclasses import asdict
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from modyn.core.catalog import Catalog
 from modyn.core.errors import NotFoundError
 from modyn.core.plugins.evaluation import Window
+from modyn.core.plugins.triggers import Evaluation, Finding
 from modyn.supervisor import journal as j
-from modyn.supervisor.journal import Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
+from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
 from modyn.supervisor.tables import METADATA
 
 YAML = "pipeline: {name: p}\n"
@@ -64,10 +70,66 @@ def test_a_trigger_moves_the_cursor_with_it(any_catalog: Catalog) -> None:
     journal = Journal(any_catalog)
     row = new_pipeline(journal)
     trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5, model="m", final_loss=0.1, last_timestamp=2**40)
-    journal.add_trigger(row.id, trigger, cursor=5, trigger_state={"pending": 0})
+    journal.add_trigger(row.id, trigger, evaluations=[], cursor=5, trigger_state={"pending": 0})
     assert journal.triggers(row.id) == [trigger]
     assert journal.trigger_counts() == {row.id: 1}
     assert journal.pipeline(row.id).cursor == 5
+
+
+def evaluation(number: int, trigger: int | None, *findings: Finding) -> EvaluationRow:
+    fired = trigger is not None
+    reason = "over the threshold" if fired else "no drift"
+    return EvaluationRow(number, trigger, Evaluation(2**40, 2**41, 7, fired, reason, findings, seconds=0.25))
+
+
+def test_evaluations_read_back_as_written_with_their_trigger_or_without_any(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row, other = new_pipeline(journal), new_pipeline(journal)
+    quiet = [
+        evaluation(0, None),
+        evaluation(1, None, Finding("mmd", note="window too short"), Finding("ks/ü", 0.125, 0.5, 1e-300)),
+    ]
+    firing = evaluation(2, 0, Finding("", 1.0, 0.5, decision=True))
+    journal.add_evaluations(row.id, quiet)
+    journal.add_evaluations(row.id, [])
+    trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5)
+    journal.add_trigger(row.id, trigger, evaluations=[firing], trigger_state={})
+    journal.add_evaluations(other.id, quiet[:1])
+    assert journal.evaluations(row.id) == [*quiet, firing]
+    assert journal.evaluations(other.id) == quiet[:1]
+
+
+def test_what_is_not_finite_becomes_nothing(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row = new_pipeline(journal)
+    journal.add_evaluations(row.id, [evaluation(0, None, Finding("a", math.inf, math.nan, decision=True))])
+    [stored] = journal.evaluations(row.id)
+    assert stored.evaluation.findings == (Finding("a", decision=True),)
+
+
+def test_a_trigger_and_why_it_fired_are_written_together_or_not_at_all(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row = new_pipeline(journal)
+    journal.add_evaluations(row.id, [evaluation(0, None)])
+    trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5)
+    with pytest.raises(sa.exc.IntegrityError):
+        journal.add_trigger(row.id, trigger, evaluations=[evaluation(0, 0)], trigger_state={}, cursor=5)
+    assert journal.triggers(row.id) == []
+    assert journal.pipeline(row.id).cursor is None
+
+
+def test_pipelines_of_an_earlier_version_were_not_simulated(any_catalog: Catalog, tmp_path: Path) -> None:
+    versions = Path(j.__file__).parent / "migrations" / "versions"
+    shutil.copy(versions / "0001_initial.py", tmp_path)
+    any_catalog.migrate("supervisor", tmp_path)
+    with any_catalog.write() as connection:
+        old = sa.Table("pipelines", sa.MetaData(), autoload_with=connection)
+        row = PipelineRow(0, "p", "d", j.COMPLETED, False, YAML, "event", 1.0, [])
+        fields = {key: value for key, value in asdict(row).items() if key in old.c and key != "id"}
+        connection.execute(old.insert().values(fields))
+    [pipeline] = Journal(any_catalog).pipelines()
+    assert (pipeline.name, pipeline.simulated) == ("p", False)
+    assert Journal(any_catalog).evaluations(pipeline.id) == []
 
 
 def test_scores_are_replaced_not_repeated(any_catalog: Catalog) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from modyn.core.catalog import Catalog
 from modyn.core.plugins.evaluation import Window
-from modyn.core.report import Report, without_volatile
+from modyn.core.plugins.triggers import Evaluation, Finding
+from modyn.core.report import FindingPart, Report, without_volatile
 from modyn.supervisor import journal as j
-from modyn.supervisor.journal import Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
+from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
 from modyn.supervisor.report import build_report
 
 YAML = """
@@ -37,6 +38,7 @@ def random_journal(rng: random.Random, journal: Journal) -> PipelineRow:
         journal.add_trigger(
             row.id,
             TriggerRow(index, clock, "r", 5, first_timestamp=0, last_timestamp=clock, model=model),
+            evaluations=[],
             cursor=None,
             trigger_state={},
         )
@@ -109,6 +111,47 @@ def test_composite_scores_follow_the_definition(catalog: Catalog, seed: int) -> 
     assert score.baselines["last_label"] == pytest.approx(mean(baseline))
     assert (score.windows_scored, score.windows_empty) == (len(active_scores), empty)
     assert (score.windows_without_model, score.windows_undefined) == (without_model, undefined)
+
+
+def test_a_report_says_why_the_trigger_fired_or_did_not(catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    row = random_journal(random.Random(3), journal)
+    finding = Finding("mmd", 0.25, 0.5, 0.125, decision=False, note="blocks of 3")
+    journal.add_evaluations(
+        row.id,
+        [
+            EvaluationRow(0, None, Evaluation(10, 19, 7, False, "no drift", (finding, Finding("ks")), 0.5)),
+            EvaluationRow(1, 0, Evaluation(20, 29, 8, True, "asked for by hand")),
+        ],
+    )
+    quiet, fired = build_report(journal, row).trigger_evaluations
+    assert (quiet.number, quiet.trigger, quiet.decision, quiet.reason, quiet.seconds) == (
+        0,
+        None,
+        False,
+        "no drift",
+        0.5,
+    )
+    assert (quiet.first_timestamp, quiet.last_timestamp, quiet.num_samples) == (10, 19, 7)
+    assert quiet.findings == [
+        FindingPart(name="mmd", statistic=0.25, threshold=0.5, p_value=0.125, decision=False, note="blocks of 3"),
+        FindingPart(name="ks", statistic=None, threshold=None, p_value=None, decision=False, note=""),
+    ]
+    assert (fired.number, fired.trigger, fired.decision, fired.findings) == (1, 0, True, [])
+    kept = without_volatile(build_report(journal, row))["trigger_evaluations"]
+    assert all("seconds" not in evaluation and "findings" in evaluation for evaluation in kept)
+
+
+def test_a_simulated_pipeline_is_reported_as_such(catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    row = PipelineRow(0, "p", "d", j.COMPLETED, False, YAML, "event", 1.0, [], simulated=True, ended_at=2.0)
+    row = journal.create_pipeline(row)
+    trigger = TriggerRow(0, 9, "5 new samples", 5, samples=5, first_timestamp=0, last_timestamp=9)
+    journal.add_trigger(row.id, trigger, evaluations=[], trigger_state={})
+    report = build_report(journal, row)
+    assert report.run.simulated
+    assert [t.new_samples for t in report.triggers] == [5]
+    assert (report.cost.trainings, report.evaluations, report.composite) == (0, [], {})
 
 
 def test_a_report_reads_back_and_its_volatile_part_can_be_left_out(catalog: Catalog, tmp_path: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from modyn.client import Client
 from modyn.core.catalog import Catalog
-from modyn.core.errors import InvalidInputError, NotAllowedError, NotFoundError
+from modyn.core.errors import ConflictError, InvalidInputError, NotAllowedError, NotFoundError
 from modyn.core.peers import Addresses, Peers
 from modyn.core.plugins.evaluation import Window
 from modyn.core.rpc import RpcServer
@@ -17,7 +18,10 @@ from modyn.proto import supervisor_pb2 as pb
 from modyn.proto.supervisor_pb2_grpc import SupervisorStub
 from modyn.supervisor import journal as j
 from modyn.supervisor.journal import Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
+from modyn.supervisor.options import RunOptions
 from modyn.supervisor.service import SupervisorService
+from modyn.supervisor.triggers import TimeTrigger
+from modyn.supervisor.triggers.drift import DataDriftTrigger
 
 YAML = """
 pipeline: {name: p}
@@ -29,6 +33,12 @@ evaluation:
 """
 
 RELATIVE_YAML = YAML.replace("{dataset_id: d}", "{dataset_id: d, source: {format: parquet, path: data}}")
+
+
+ASKS_MODELS_YAML = YAML.replace(
+    "{id: DataAmountTrigger, num_samples: 5}",
+    "{id: DataDriftTrigger, metrics: {mmd: {id: MMD, decision_criterion: {id: HypothesisTestCriterion}}}}",
+).replace("DataDriftTrigger", DataDriftTrigger.__name__)
 
 
 @pytest.fixture
@@ -60,7 +70,7 @@ def test_a_report_larger_than_a_message_arrives_whole(address: str, catalog: Cat
     journal = Journal(catalog)
     row = ended_pipeline(journal)
     trigger = TriggerRow(0, 0, "r", 5, first_timestamp=0, last_timestamp=0, model="m")
-    journal.add_trigger(row.id, trigger, cursor=None, trigger_state={})
+    journal.add_trigger(row.id, trigger, evaluations=[], cursor=None, trigger_state={})
     windows = [WindowRow("h", "d", Window(i * 10, i * 10 + 10, i * 10), 5, 0) for i in range(4000)]
     scores = [ScoreRow("h", "d", window.window, "trigger:0", "Accuracy", 0.5) for window in windows]
     journal.add_scores(row.id, windows, scores)
@@ -87,6 +97,44 @@ def test_unknown_and_malformed_ids(stub: SupervisorStub) -> None:
         stub.GetPipeline(pb.PipelineRef(id="12"))
     with pytest.raises(InvalidInputError, match="'x'"):
         stub.StopPipeline(pb.StopPipelineRequest(id="x"))
+    with pytest.raises(NotFoundError, match="12"):
+        stub.FirePipeline(pb.FirePipelineRequest(id="12"))
+    with pytest.raises(InvalidInputError, match="'x'"):
+        stub.FirePipeline(pb.FirePipelineRequest(id="x"))
+
+
+@pytest.mark.parametrize("status", [j.COMPLETED, j.STOPPED, j.FAILED, j.INTERRUPTED])
+def test_only_a_running_pipeline_can_be_triggered(stub: SupervisorStub, catalog: Catalog, status: str) -> None:
+    row = ended_pipeline(Journal(catalog), status)
+    with pytest.raises(ConflictError, match=f"pipeline {row.id} is {status}; only a running one can be triggered"):
+        stub.FirePipeline(pb.FirePipelineRequest(id=str(row.id)))
+
+
+def test_listings_say_what_was_only_simulated(stub: SupervisorStub, catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    ended_pipeline(journal)
+    row = ended_pipeline(journal)
+    simulated = journal.create_pipeline(replace(row, id=0, simulated=True))
+    described = {p.id: p.simulated for p in stub.ListPipelines(pb.ListPipelinesRequest()).pipelines}
+    assert described == {"1": False, "2": False, str(simulated.id): True}
+
+
+class CostTrigger(TimeTrigger):
+    """Of a family that decides by what trainings take."""
+
+    plugin_name = "CostTrigger"
+
+    @property
+    def needs_costs(self) -> bool:
+        return True
+
+
+def test_a_trigger_that_needs_costs_cannot_be_simulated() -> None:
+    trigger = CostTrigger(every="1d")
+    RunOptions().check_trigger(trigger)
+    with pytest.raises(InvalidInputError, match=r"CostTrigger decides by what trainings take.*cost_model"):
+        RunOptions(simulate=True).check_trigger(trigger)
+    RunOptions(simulate=True).check_trigger(TimeTrigger(every="1d"))
 
 
 @pytest.mark.parametrize(
@@ -99,6 +147,12 @@ def test_unknown_and_malformed_ids(stub: SupervisorStub) -> None:
         ({"base_path": "/somewhere"}, NotAllowedError, "--allow-user-code"),
         ({"pipeline_yaml": "pipeline: [1"}, InvalidInputError, "p.yaml"),
         ({"pipeline_yaml": RELATIVE_YAML}, InvalidInputError, "data.source.path: path 'data' is relative"),
+        ({"live": pb.Live(), "simulate": True}, InvalidInputError, "over the history of a dataset"),
+        (
+            {"pipeline_yaml": ASKS_MODELS_YAML, "simulate": True},
+            InvalidInputError,
+            "cannot be simulated without training",
+        ),
     ],
 )
 def test_a_submission_that_cannot_run_leaves_no_pipeline(

@@ -14,11 +14,11 @@ from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
-from modyn.client import datasets, lineage
+from modyn.client import datasets, explanations, lineage
 from modyn.client.datasets import Compacted, Deleted, Ingested, Keys, NewKeys, Values, Verified
 from modyn.client.lineage import TrainedModel
 from modyn.client.server import EmbeddedServer
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import InvalidInputError, JobFailedError
 from modyn.core.peers import Addresses, Peers
 from modyn.core.report import Report
 from modyn.core.rpc import cancel
@@ -427,6 +427,7 @@ class Client:
         *,
         maximum_triggers: int | None = None,
         reuse: bool = True,
+        simulate: bool = False,
     ) -> str:
         """Starts a pipeline and returns its id at once; follow it with :meth:`watch`.
 
@@ -435,6 +436,7 @@ class Client:
             mode: a replay of everything by default.
             maximum_triggers: no trigger after this many; evaluation still covers everything.
             reuse: use stored results of the same inputs instead of training and evaluating again.
+            simulate: only run its trigger, as :meth:`simulate` does.
 
         Raises:
             InvalidInputError: something is wrong in the file; the message lists every problem.
@@ -448,11 +450,52 @@ class Client:
             live=mode.to_proto() if isinstance(mode, LiveOptions) else None,
             maximum_triggers=maximum_triggers,
             reuse=reuse,
+            simulate=simulate,
         )
         if self._sends_code_root:  # a server elsewhere does not see our folders
             request.code.root = str(folder)
             request.base_path = str(folder)
         return self._peers.supervisor.SubmitPipeline(request).id
+
+    def simulate(
+        self, pipeline: Path | str, replay: ReplayOptions | None = None, *, maximum_triggers: int | None = None
+    ) -> Report:
+        """Runs only a pipeline's trigger over history and says when it would have fired; nothing is trained.
+
+        Takes storage and supervisor alone. It stays in :meth:`pipelines`, marked as simulated.
+
+        Args:
+            pipeline, maximum_triggers: as of :meth:`submit`.
+            replay: everything by default.
+
+        Returns:
+            A report without trainings: ``triggers`` are the firings, ``trigger_evaluations`` say why.
+
+        Raises:
+            InvalidInputError: something is wrong in the file, or its trigger cannot decide without trained models.
+            JobFailedError: it failed.
+        """
+        pipeline_id = self.submit(pipeline, replay, maximum_triggers=maximum_triggers, simulate=True)
+        raise_for_status(self.wait(pipeline_id))
+        return self.report(pipeline_id)
+
+    def trigger(self, pipeline_id: str) -> int:
+        """Fires a running pipeline's trigger now, whatever its policy says, with all samples since the last trigger.
+
+        Waits for a training that is under way. The policy goes on as it would have without.
+
+        Args:
+            pipeline_id: of a pipeline that runs.
+
+        Returns:
+            The index of the trigger; its training goes on after that.
+
+        Raises:
+            NotFoundError: there is no such pipeline.
+            ConflictError: it does not run, has had all of its triggers, or nothing new has come since the last one.
+        """
+        request = supervisor_pb2.FirePipelineRequest(id=pipeline_id)
+        return int(self._peers.supervisor.FirePipeline(request).trigger_index)
 
     def watch(self, pipeline_id: str, *, from_seq: int = 0) -> Iterator[PipelineEvent]:
         """What the pipeline does: past events first, then as they happen, until it has ended."""
@@ -487,6 +530,32 @@ class Client:
                 return event.pipeline
         return self.status(pipeline_id)
 
+    def trigger_evaluations(self, pipeline_id: str) -> pa.Table:
+        """Why a pipeline's trigger fired or did not, so far or in the end; a row per evaluation and finding.
+
+        Simple triggers evaluate only when they fire. An evaluation without findings, such as a firing by hand, has one
+        row.
+
+        Returns:
+            Columns of the evaluation, repeated in each of its rows:
+
+            - ``evaluation`` int64: its number, 0, 1, 2 …
+            - ``trigger`` int64: index of the trigger that it fired; null if it fired none.
+            - ``first_timestamp``, ``last_timestamp`` int64: event times of the samples looked at, Unix seconds.
+            - ``num_samples`` int64: how many they were.
+            - ``fired`` bool, ``reason`` string.
+            - ``seconds`` float64: spent deciding.
+
+            Columns of the finding, null where there is none:
+
+            - ``finding`` string: metric, criterion or subtrigger; empty: the trigger itself.
+            - ``statistic``, ``threshold`` float64: what was measured, and compared with; null where nothing could be.
+            - ``p_value`` float64: of a hypothesis test.
+            - ``finding_decision`` bool: whether it speaks for a trigger.
+            - ``note`` string: such as why nothing was measured.
+        """
+        return explanations.evaluation_table(self.report(pipeline_id).trigger_evaluations)
+
     def report(self, pipeline_id: str) -> Report:
         """What a pipeline did and what it was worth, so far or in the end."""
         return self.report_and_yaml(pipeline_id)[0]
@@ -500,6 +569,16 @@ class Client:
     def server_info(self) -> common_pb2.ServerInfo:
         """Version and services of the server."""
         return self._peers.supervisor.GetServerInfo(common_pb2.ServerInfoRequest())
+
+
+def raise_for_status(pipeline: Pipeline) -> None:
+    """
+    Raises:
+        InvalidInputError: the pipeline failed because of the user's input.
+        JobFailedError: it failed otherwise.
+    """
+    if pipeline.HasField("error"):
+        raise (InvalidInputError if pipeline.error.input_error else JobFailedError)(pipeline.error.message)
 
 
 def _batches(data: Tabular) -> Iterable[pa.RecordBatch]:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from modyn.client.commands import configuration, datasets, pipelines, run, serve
+from modyn.client.commands import configuration, datasets, pipelines, run, serve, triggers
 from modyn.client.options import debugging
 from modyn.client.signals import Interrupted
 
@@ -70,10 +70,13 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("submit")(run.submit)
+app.command("simulate")(triggers.simulate)
 app.command("watch")(pipelines.watch)
 app.command("status")(pipelines.status)
 app.command("list")(pipelines.list_pipelines)
 app.command("stop")(pipelines.stop)
+app.command("trigger")(triggers.trigger)
+app.command("triggers")(triggers.explain)
 app.command("report")(pipelines.report)
 app.command("compare")(pipelines.compare)
 app.command("validate")(configuration.validate)
@@ -104,6 +107,7 @@ def main() -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_LogFormatter("%(levelname)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # no news of its font cache
     app()
 
 

@@ -27,7 +27,13 @@ LINE_INTERVAL_SECONDS = 5.0
 
 
 class Display(ABC):
-    """Shows events of one pipeline; a context manager."""
+    """Shows events of one pipeline; a context manager.
+
+    Attributes:
+        shows_triggers: say when a trigger fires.
+    """
+
+    shows_triggers = True
 
     def handle(self, event: PipelineEvent) -> None:
         """Shows one event."""
@@ -64,7 +70,7 @@ class Display(ABC):
     def evaluation(self, status: EvaluationStatus) -> None: ...
 
     def trigger(self, status: TriggerStatus) -> None:
-        if not status.done and not status.HasField("num_selected"):
+        if self.shows_triggers and not status.done and not status.HasField("num_selected"):
             count = "" if "new samples" in status.reason else f", {status.num_new:,} new samples"
             self.say(f"trigger {status.index} at {format_time(status.timestamp)}: {status.reason}{count}")
 
@@ -177,10 +183,18 @@ class BarDisplay(Display):
         self._progress.update(self._tasks[name], completed=completed, total=total, text=text)
 
 
-def display_for(stream: TextIO) -> Display:
-    """Bars if the stream is a terminal."""
+def display_for(stream: TextIO, *, triggers: bool = True) -> Display:
+    """Bars if the stream is a terminal.
+
+    Args:
+        stream: such as standard error.
+        triggers: say when a trigger fires.
+    """
     console = Console(file=stream)
-    return BarDisplay(console) if console.is_terminal and not console.is_dumb_terminal else LineDisplay(stream)
+    bars = console.is_terminal and not console.is_dumb_terminal
+    display: Display = BarDisplay(console) if bars else LineDisplay(stream)
+    display.shows_triggers = triggers
+    return display
 
 
 def _clock(status: DataStatus) -> int | None:

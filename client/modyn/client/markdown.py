@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from modyn.client.explanations import count, shown_table, worth_showing
 from modyn.client.options import format_time
 from modyn.core.report import CompositeScore, Report
+
+TRIGGER_PLOT_FILE = "triggers.svg"
+"""Beside ``report.md``, where there is anything to draw."""
+
+EVALUATIONS_SHOWN = 10
+"""How many of the trigger's evaluations stand in the report; ``triggers`` shows all."""
 
 INSIGNIFICANT = 0.005
 """Differences of means below this are called no difference."""
 
 
-def report_markdown(report: Report) -> str:
-    """Summary, composite scores beside the no-model baselines, triggers and cost."""
-    parts = [f"# {report.pipeline.name}", *_summary(report), *_composite(report), *_triggers(report), *_cost(report)]
+def report_markdown(report: Report, *, has_plot: bool = False) -> str:
+    """Summary, composite scores beside the no-model baselines, triggers and why they fired, cost.
+
+    Args:
+        report: of the run.
+        has_plot: :data:`TRIGGER_PLOT_FILE` stands beside the text.
+    """
+    parts = [f"# {report.pipeline.name}", *_summary(report), *_composite(report), *_triggers(report)]
+    parts += [*_why(report, has_plot=has_plot), *_cost(report)]
     return "\n".join(parts) + "\n"
 
 
@@ -56,13 +69,14 @@ def number(value: float | None, digits: int = 4) -> str:
 def _summary(report: Report) -> list[str]:
     pipeline, run, cost = report.pipeline, report.run, report.cost
     status = pipeline.status if pipeline.error is None else f"{pipeline.status}: {pipeline.error.splitlines()[0]}"
+    mode = f"{run.mode} of the trigger alone (simulated, nothing was trained)" if run.simulated else run.mode
     lines = ["", *([pipeline.description, ""] if pipeline.description else [])]
     rows = [
         ("pipeline", f"`{pipeline.name}`" + (f", version {pipeline.version}" if pipeline.version else "")),
         ("id", pipeline.id),
         ("status", status),
         ("dataset", f"`{pipeline.dataset}`"),
-        ("run", f"{run.mode}, in order of {'event time' if run.order == 'event' else 'arrival'}, seed {run.seed}"),
+        ("run", f"{mode}, in order of {'event time' if run.order == 'event' else 'arrival'}, seed {run.seed}"),
         (
             "data",
             f"{run.samples_seen:,} samples, {format_time(run.first_timestamp)} to {format_time(run.last_timestamp)}",
@@ -150,6 +164,18 @@ def _triggers(report: Report) -> list[str]:
     return [*lines, *_table(header, rows)]
 
 
+def _why(report: Report, *, has_plot: bool) -> list[str]:
+    evaluations = report.trigger_evaluations
+    if not worth_showing(evaluations):
+        return []
+    lines = ["", "### Why it fired, or did not", "", f"{count(evaluations)}.", ""]
+    if has_plot:
+        lines += [f"![Statistics and thresholds over data time]({TRIGGER_PLOT_FILE})", ""]
+    if len(evaluations) > EVALUATIONS_SHOWN:
+        lines += [f"The last {EVALUATIONS_SHOWN}; `modyn-client triggers {report.pipeline.id}` shows all:", ""]
+    return [*lines, *_table(*shown_table(evaluations[-EVALUATIONS_SHOWN:]))]
+
+
 def _cost(report: Report) -> list[str]:
     cost, fixed = report.cost, report.fixed_cost
     rows = [
@@ -159,6 +185,10 @@ def _cost(report: Report) -> list[str]:
         ("evaluation", f"{cost.evaluate_seconds:.2f} s"),
         ("selection", f"{cost.select_seconds:.2f} s"),
         ("triggering policy", f"{cost.trigger_seconds:.2f} s"),
+        (
+            "samples shown to models for it",
+            f"{cost.trigger_samples_embedded:,} embedded, {cost.trigger_samples_predicted:,} predicted",
+        ),
         ("ingest", f"{cost.ingest_seconds:.2f} s"),
         ("everything else", f"{fixed.overhead_seconds:.2f} s beyond training and evaluation"),
         ("firing to first batch, median", f"{number(fixed.first_batch_ms_median, 0)} ms"),

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from modyn.client.markdown import report_markdown
+from modyn.client.explanations import worth_showing
+from modyn.client.markdown import TRIGGER_PLOT_FILE, report_markdown
 from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, fsync_file
 from modyn.core.report import Report
@@ -80,15 +81,18 @@ class RunFolder:
             shutil.rmtree(staging, ignore_errors=True)
 
     def _stage(self, folder: Path, report: Report, resolved_yaml: str, job_outputs: Sequence[Path]) -> None:
-        texts = {
-            "pipeline.yaml": resolved_yaml,
-            "windows.csv": windows_csv(report),
-            "evaluations.csv": evaluations_csv(report),
-            "report.md": report_markdown(report),
-            REPORT_FILE: report.model_dump_json(indent=2) + "\n",
+        plot = trigger_plot(report)
+        files = {
+            "pipeline.yaml": resolved_yaml.encode(),
+            "windows.csv": windows_csv(report).encode(),
+            "evaluations.csv": evaluations_csv(report).encode(),
+            "report.md": report_markdown(report, has_plot=plot is not None).encode(),
+            REPORT_FILE: (report.model_dump_json(indent=2) + "\n").encode(),
         }
-        for name, text in texts.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        if plot is not None:
+            files[TRIGGER_PLOT_FILE] = plot
+        for name, content in files.items():
+            (folder / name).write_bytes(content)
             fsync_file(folder / name)
         for source in job_outputs:
             (folder / JOBS_FOLDER).mkdir(exist_ok=True)
@@ -102,6 +106,7 @@ class RunFolder:
             return
         # Files of others in the folder stay, so the folder itself cannot be exchanged; the report comes last.
         shutil.rmtree(self.path / JOBS_FOLDER, ignore_errors=True)
+        (self.path / TRIGGER_PLOT_FILE).unlink(missing_ok=True)  # this run may have none
         for path in sorted(staging.iterdir(), key=lambda path: path.name == REPORT_FILE):
             path.replace(self.path / path.name)
         fsync_directory(self.path)
@@ -118,6 +123,17 @@ def read_report(folder: Path) -> Report:
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"{folder / REPORT_FILE}: no report that this version can read: {reason}") from error
+
+
+def trigger_plot(report: Report) -> bytes | None:
+    """The picture of the trigger's evaluations as SVG; None if it would show nothing."""
+    if not worth_showing(report.trigger_evaluations):
+        return None
+    from modyn.client import trigger_plot  # it loads NumPy
+
+    if not trigger_plot.worth_plotting(report.trigger_evaluations):
+        return None
+    return trigger_plot.draw(report.trigger_evaluations, "svg", title=f"{report.pipeline.name}: its trigger")
 
 
 def windows_csv(report: Report) -> str:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import typer
 
-from modyn.client.api import Client, LiveOptions, ReplayOptions
+from modyn.client.api import Client, LiveOptions, ReplayOptions, raise_for_status
 from modyn.client.connection import Target, start_patiently
 from modyn.client.display import Display, display_for
 from modyn.client.runfolder import RunFolder
 from modyn.client.server import EmbeddedServer
 from modyn.client.signals import StopOnSignal
 from modyn.client.tables import print_report
-from modyn.core.errors import InvalidInputError, JobFailedError, ModynError
-from modyn.core.state import StateDirectory
+from modyn.core.errors import ModynError
+from modyn.core.state import SERVICES, StateDirectory
 from modyn.proto.supervisor_pb2 import Pipeline
 
 
@@ -43,7 +43,7 @@ def run_pipeline(
     display = display_for(sys.stderr)
     if target.server is None:
         display.say(f"starting a private server on the state directory {target.state}")
-    with _server(target, name) as client:
+    with serving(target, f"run {name}") as client:
         pipeline_id = client.submit(path, mode, maximum_triggers=maximum_triggers, reuse=reuse)
         ended, stopper = follow(client, pipeline_id, display, stops=True)
         report, resolved_yaml = client.report_and_yaml(pipeline_id)
@@ -54,7 +54,7 @@ def run_pipeline(
         if not (nothing_done and folder.holds_report()):  # a good report is not given up for that of a false start
             folder.write(report, resolved_yaml, job_outputs=jobs)
             print_report(report)
-            typer.echo(f"results: {_shown(folder.path)}")
+            typer.echo(f"results: {shown_path(folder.path)}")
     raise_for_status(ended)
     if stopper.received is not None and ended.status != Pipeline.COMPLETED:
         raise typer.Exit(stopper.received.exit_status)
@@ -83,16 +83,6 @@ def follow(client: Client, pipeline_id: str, display: Display, *, stops: bool) -
         return _follow(client, pipeline_id, display), stopper
 
 
-def raise_for_status(pipeline: Pipeline) -> None:
-    """
-    Raises:
-        InvalidInputError: the pipeline failed because of the user's input.
-        JobFailedError: it failed otherwise.
-    """
-    if pipeline.HasField("error"):
-        raise (InvalidInputError if pipeline.error.input_error else JobFailedError)(pipeline.error.message)
-
-
 def _follow(client: Client, pipeline_id: str, display: Display) -> Pipeline:
     for event in client.watch(pipeline_id):
         display.handle(event)
@@ -100,12 +90,19 @@ def _follow(client: Client, pipeline_id: str, display: Display) -> Pipeline:
 
 
 @contextmanager
-def _server(target: Target, name: str) -> Iterator[Client]:
+def serving(target: Target, what: str, *, services: Sequence[str] = SERVICES) -> Iterator[Client]:
+    """A client of the server that was named, or of a private one that lives as long as the command.
+
+    Args:
+        target: the options.
+        what: how the private server calls itself.
+        services: what the private server serves.
+    """
     if target.server is not None:
         with Client(target.server) as client:
             yield client
         return
-    server = EmbeddedServer(StateDirectory(target.state), f"run {name}", catalog_url=target.catalog)
+    server = EmbeddedServer(StateDirectory(target.state), what, services=services, catalog_url=target.catalog)
     start_patiently(server)
     with Client.of_server(server, owned=True) as client:
         yield client
@@ -117,5 +114,6 @@ def _job_outputs(state: Path, pipeline_id: str) -> list[Path]:
     return [path for path in sorted(folder.glob("*")) if path.is_file() and path.stat().st_size]
 
 
-def _shown(path: Path) -> Path:
+def shown_path(path: Path) -> Path:
+    """Relative to the working directory if it is in there."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

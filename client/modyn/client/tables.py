@@ -6,15 +6,27 @@ import sys
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from modyn.client.explanations import Evaluations, count, shown_table, worth_showing
 from modyn.client.markdown import interpretation, number, readable
-from modyn.client.options import format_time
+from modyn.client.options import amount, format_time
 from modyn.core.report import CompositeScore, Report, TriggerSeconds
 from modyn.proto.supervisor_pb2 import Pipeline
 
 WIDTH_WITHOUT_TERMINAL = 160
 """Columns; a file or a pipe has no width of its own and must not lose text."""
+
+
+EVALUATIONS_IN_REPORT = 5
+"""How many of the trigger's evaluations a report on the terminal shows."""
+
+
+WIDTH_OF_EVALUATIONS = 120
+"""Columns that a table of evaluations needs; narrower terminals get less of it."""
+
+WIDTH_OF_A_MOMENT = 16
 
 
 def console() -> Console:
@@ -28,8 +40,13 @@ def print_report(report: Report) -> None:
     out = console()
     pipeline, cost = report.pipeline, report.cost
     seconds = {name: sum(getattr(t.seconds, name) for t in report.triggers) for name in TriggerSeconds.model_fields}
-    facts = new_table(f"{pipeline.name}: {pipeline.status}", "", "")
-    facts.add_row("triggers", f"{len(report.triggers):,}")
+    simulated = " (simulated: nothing was trained)" if report.run.simulated else ""
+    facts = new_table(f"{pipeline.name}: {pipeline.status}{simulated}", "", "")
+    looked = count(report.trigger_evaluations)
+    deciding = f"{cost.trigger_seconds:.2f} s deciding"
+    facts.add_row(
+        "triggers", f"{len(report.triggers):,} fired in {amount(looked.evaluations, 'evaluation')}, {deciding}"
+    )
     facts.add_row("samples seen", f"{report.run.samples_seen:,}")
     facts.add_row(
         "samples trained",
@@ -41,17 +58,42 @@ def print_report(report: Report) -> None:
     facts.add_row("train", f"{cost.train_seconds:.2f} s")
     facts.add_row("store", f"{seconds['store']:.2f} s")
     facts.add_row("evaluate", f"{cost.evaluate_seconds:.2f} s")
-    facts.add_row("triggering policy", f"{cost.trigger_seconds:.2f} s")
     facts.add_row("ingest", f"{cost.ingest_seconds:.2f} s")
     facts.add_row("firing to first batch", f"{number(report.fixed_cost.first_batch_ms_median, 0)} ms (median)")
     facts.add_row("wall", f"{cost.wall_seconds:.2f} s")
     out.print(facts)
+    if worth_showing(report.trigger_evaluations):
+        newest = report.trigger_evaluations[-EVALUATIONS_IN_REPORT:]
+        print_evaluations(out, "the trigger's last evaluations", newest)
+        out.print(f"{looked}; `modyn-client triggers {pipeline.id}` shows all of them", soft_wrap=True)
     if report.composite:
         out.print(_composite_table(report))
         for handler, dataset, metric, score in composite_scores(report):
             out.print(f"{handler}/{dataset}/{metric}: {interpretation(score)}", soft_wrap=True)
     for failure in report.failures:
         out.print(f"failed: {failure}", soft_wrap=True)
+
+
+def print_evaluations(out: Console, title: str, evaluations: Evaluations) -> None:
+    """Why a trigger fired or did not: a row per evaluation, a line in it per finding."""
+    narrow = out.width < WIDTH_OF_EVALUATIONS
+    header, rows = shown_table(evaluations, without=("samples", "p", "vote") if narrow else ())
+    table = new_table(title, *header)
+    for column in table.columns:
+        # What gives way if there is little room; lines of the others belong together.
+        wraps = column.header in ("data time", "why")
+        column.no_wrap, column.min_width = not wraps, WIDTH_OF_A_MOMENT if wraps else None
+    if narrow:
+        table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
+    grouped: list[list[tuple[str, ...]]] = []
+    for row in rows:
+        if row[0]:  # the first of an evaluation
+            grouped.append([])
+        grouped[-1].append(row)
+    for lines in grouped:
+        *cells, why = zip(*lines, strict=True)
+        table.add_row(*(escape("\n".join(cell)) for cell in cells), escape("\n".join(filter(None, why))))
+    out.print(table)
 
 
 def composite_scores(report: Report) -> Iterable[tuple[str, str, str, CompositeScore]]:
@@ -96,7 +138,7 @@ def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
             p.name,
             status_name(p),
             p.dataset,
-            "live" if p.live else "replay",
+            mode_name(p),
             f"{p.num_triggers:,}",
             f"{p.samples_seen:,}",
             format_time(p.created_at),
@@ -111,7 +153,7 @@ def print_pipeline(p: Pipeline) -> None:
         ("name", p.name),
         ("status", status_name(p)),
         ("dataset", p.dataset),
-        ("mode", "live" if p.live else "replay"),
+        ("mode", mode_name(p)),
         ("triggers", f"{p.num_triggers:,}"),
         ("samples seen", f"{p.samples_seen:,}"),
         ("started", format_time(p.created_at)),
@@ -124,6 +166,12 @@ def print_pipeline(p: Pipeline) -> None:
     for row in rows:
         table.add_row(*row)
     console().print(table)
+
+
+def mode_name(pipeline: Pipeline) -> str:
+    if pipeline.simulated:
+        return "simulated"
+    return "live" if pipeline.live else "replay"
 
 
 def status_name(pipeline: Pipeline) -> str:

@@ -97,7 +97,9 @@ class ForkServer:
             )
             for handle in (self._control, self._wakeup_read, self._wakeup_write):
                 handle.close()
-            status = run_job(socket.socket(fileno=fd), request["entry"], request["stderr"])
+            status = run_job(
+                socket.socket(fileno=fd), request["entry"], request["stderr"], receives=request["receives"]
+            )
         finally:
             os._exit(status)  # no clean-up of what belongs to the parent
 
@@ -122,7 +124,7 @@ class ForkServer:
         os._exit(0)
 
 
-def run_job(connection: socket.socket, entry: str, stderr_path: str) -> int:
+def run_job(connection: socket.socket, entry: str, stderr_path: str, *, receives: bool) -> int:
     """The child's whole life: read the description, run the entry point, say how it ended."""
     output = os.open(stderr_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.dup2(output, 1)
@@ -134,7 +136,18 @@ def run_job(connection: socket.socket, entry: str, stderr_path: str) -> int:
             return 1
         module, _, attribute = entry.partition(":")
         function = getattr(importlib.import_module(module), attribute)
-        function(frame[1], lambda event: send_frame(connection, EVENT, event))
+
+        def emit(event: bytes) -> None:
+            send_frame(connection, EVENT, event)
+
+        def receive() -> bytes | None:
+            message = receive_frame(connection)
+            return None if message is None else message[1]
+
+        if receives:
+            function(frame[1], emit, receive)
+        else:
+            function(frame[1], emit)
         send_frame(connection, DONE, b"")
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its result
         traceback.print_exc()

@@ -6,6 +6,7 @@ import socket
 import struct
 
 DESCRIPTION = b"J"  # server -> job: what to do
+MESSAGE = b"M"  # server -> job: what to do next; only to jobs that receive
 EVENT = b"E"  # job -> server: progress
 DONE = b"D"  # job -> server: ended well
 FAILED = b"F"  # job -> server: JSON {class, message}

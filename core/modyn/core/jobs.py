@@ -24,7 +24,7 @@ from pathlib import Path
 
 from modyn.core.errors import ERRORS_BY_NAME, CancelledError, JobFailedError, UnavailableError
 from modyn.core.forkserver import MAX_CONTROL_BYTES
-from modyn.core.framing import DESCRIPTION, DONE, EVENT, FAILED, receive_frame, send_frame
+from modyn.core.framing import DESCRIPTION, DONE, EVENT, FAILED, MESSAGE, receive_frame, send_frame
 
 logger = logging.getLogger(__name__)
 
@@ -42,15 +42,19 @@ class JobDescription:
     Attributes:
         entry: ``module:function``; called as ``function(payload, emit)`` where ``emit(bytes)`` sends an event.
             It returns nothing; raising a :class:`~modyn.core.errors.ModynError` raises it at the server.
+            A job that receives is called as ``function(payload, emit, receive)`` where ``receive()`` waits for the
+            next message (bytes) and answers None once there will be none.
         payload: input of the function, usually a serialised protobuf message.
         stderr: file that takes the job's output (appended).
         what: for messages, such as ``training of trigger 3``.
+        receives: whether the job takes messages while it runs.
     """
 
     entry: str
     payload: bytes
     stderr: Path
     what: str
+    receives: bool = False
 
 
 class Job(ABC):
@@ -65,6 +69,17 @@ class Job(ABC):
             JobFailedError: it raised anything else, or was killed; with the last lines of its output.
             CancelledError: :meth:`cancel` was called.
         """
+
+    @abstractmethod
+    def send(self, message: bytes) -> None:
+        """Sends a message to a job that receives; waits while the job is busy and what it has not read yet is large.
+
+        One thread at a time. A job that is gone takes nothing: what became of it shows in :meth:`events`.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """No more messages will be sent: the job's next ``receive()`` answers None."""
 
     @abstractmethod
     def cancel(self) -> None:
@@ -152,7 +167,12 @@ class _ForkServerProcess:
             self._next_id += 1
             job = _ForkedJob(description, ours)
             self._jobs[self._next_id] = job
-            request = {"id": self._next_id, "entry": description.entry, "stderr": str(description.stderr)}
+            request = {
+                "id": self._next_id,
+                "entry": description.entry,
+                "stderr": str(description.stderr),
+                "receives": description.receives,
+            }
             try:
                 socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
             except OSError as error:
@@ -232,6 +252,14 @@ class _ForkedJob(Job):
             raise CancelledError(f"{self._description.what} was cancelled")
         if outcome is None or outcome[0] != DONE:
             raise self._error(outcome, status)
+
+    def send(self, message: bytes) -> None:
+        with contextlib.suppress(OSError):
+            send_frame(self._connection, MESSAGE, message)
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_WR)
 
     def cancel(self) -> None:
         self._cancelled = True

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     MODEL_INIT = 4  # index: trigger; seeds torch in the job
     TRAINING = 5  # index: trigger; seeds torch in the job after the model is built (dropout, augmentation)
     EXAMPLES = 6  # synthetic data of examples and tests
+    TRIGGER = 7  # index: which of a trigger's streams, such as the number of its evaluation
 
 
 def generator(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generator:

@@ -17,6 +17,7 @@ import copy
 import difflib
 import importlib
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -48,6 +49,9 @@ class Plugin(Described):
 
 P = TypeVar("P", bound=Plugin)
 
+_DESCRIBING: ContextVar[frozenset[str]] = ContextVar("_DESCRIBING", default=frozenset())
+"""Kinds of plug-ins whose JSON Schema is being written."""
+
 
 class Registry(Generic[P]):
     """Named plug-ins of one kind.
@@ -67,16 +71,24 @@ class Registry(Generic[P]):
         self.group = group
         self.planned = planned
         self._classes: dict[str, type[P]] = {}
+        self._aliases: dict[str, type[P]] = {}
         self._loaded = False
 
-    def register(self, name: str) -> Callable[[type[P]], type[P]]:
-        """Class decorator that makes a plug-in known under a name."""
+    def register(self, name: str, *, aliases: tuple[str, ...] = ()) -> Callable[[type[P]], type[P]]:
+        """Class decorator that makes a plug-in known under a name.
+
+        Args:
+            aliases: names of the published system for it; accepted, and resolved to ``name``.
+        """
 
         def add(cls: type[P]) -> type[P]:
-            if self._classes.get(name, cls).__qualname__ != cls.__qualname__:
-                raise ValueError(f"two {self.kind}s are named {name!r}")
+            for known in (name, *aliases):
+                other = self._classes.get(known) or self._aliases.get(known) or cls
+                if other.__qualname__ != cls.__qualname__:
+                    raise ValueError(f"two {self.kind}s are named {known!r}")
             cls.plugin_name = name
             self._classes[name] = cls
+            self._aliases.update(dict.fromkeys(aliases, cls))
             return cls
 
         return add
@@ -86,6 +98,11 @@ class Registry(Generic[P]):
         self._load()
         return sorted(self._classes)
 
+    def aliases_of(self, name: str) -> list[str]:
+        """Further names under which a plug-in is accepted, sorted."""
+        cls = self.get(name)
+        return sorted(alias for alias, known in self._aliases.items() if known is cls)
+
     def get(self, name: str) -> type[P]:
         """The class registered under a name.
 
@@ -93,9 +110,10 @@ class Registry(Generic[P]):
             InvalidInputError: there is none.
         """
         self._load()
-        if name not in self._classes:
+        cls = self._classes.get(name) or self._aliases.get(name)
+        if cls is None:
             raise InvalidInputError(self._unknown(name))
-        return self._classes[name]
+        return cls
 
     def parse(self, tree: Mapping[str, Any], context: Any = None) -> P:
         """A plug-in from its YAML mapping.
@@ -115,9 +133,13 @@ class Registry(Generic[P]):
         """The YAML mapping of a plug-in, every default filled in."""
         return {self.key: plugin.plugin_name, **plugin.model_dump(mode="json")}
 
-    def field(self) -> RegistryField[P]:
-        """Annotation for a pydantic field that holds a plug-in: ``trigger: Annotated[Trigger, TRIGGERS.field()]``."""
-        return RegistryField(self)
+    def field(self, *, optional: bool = False) -> RegistryField[P]:
+        """Annotation for a pydantic field that holds a plug-in: ``trigger: Annotated[Trigger, TRIGGERS.field()]``.
+
+        Args:
+            optional: the field may also be None.
+        """
+        return RegistryField(self, optional=optional)
 
     def _load(self) -> None:
         if self._loaded:
@@ -145,19 +167,20 @@ class Registry(Generic[P]):
 class RegistryField(Generic[P]):
     """Tells pydantic how to read, write and describe a plug-in by name."""
 
-    def __init__(self, registry: Registry[P]) -> None:
+    def __init__(self, registry: Registry[P], *, optional: bool = False) -> None:
         self.registry = registry
+        self.optional = optional
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         registry = self.registry
 
         def validate(value: Any, info: ValidationInfo) -> Any:
-            if isinstance(value, Plugin):
+            if isinstance(value, Plugin) or (value is None and self.optional):
                 return value
             return self._from_tree(value, info.context)
 
         def serialize(plugin: Any, _next: SerializerFunctionWrapHandler) -> Any:
-            return registry.dump(plugin)
+            return None if plugin is None else registry.dump(plugin)
 
         return core_schema.with_info_plain_validator_function(
             validate,
@@ -202,10 +225,31 @@ class RegistryField(Generic[P]):
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        choices = []
+        if self.registry.kind in _DESCRIBING.get():  # a plug-in that holds others of its kind
+            return self._names_only()
+        token = _DESCRIBING.set(_DESCRIBING.get() | {self.registry.kind})
+        try:
+            choices = self._choices()
+        finally:
+            _DESCRIBING.reset(token)
+        if self.optional:
+            choices.append({"type": "null"})
+        return {"oneOf": choices} if choices else {"not": {}}
+
+    def _names_only(self) -> dict[str, Any]:
+        body = {"title": self.registry.kind, "type": "object", "required": [self.registry.key]}
+        one: dict[str, Any] = {**body, "properties": {self.registry.key: self._name_schema(*self.registry.names())}}
+        return {"anyOf": [one, {"type": "null"}]} if self.optional else one
+
+    def _name_schema(self, *names: str) -> dict[str, Any]:
+        accepted = [*names, *(alias for name in names for alias in self.registry.aliases_of(name))]
+        return {"const": accepted[0]} if len(accepted) == 1 else {"enum": accepted}
+
+    def _choices(self) -> list[dict[str, Any]]:
+        choices: list[dict[str, Any]] = []
         for name in self.registry.names():
-            body = dict(self.registry.get(name).model_json_schema())
-            properties = {self.registry.key: {"const": name}, **body.get("properties", {})}
+            body = _without_references(self.registry.get(name).model_json_schema())
+            properties = {self.registry.key: self._name_schema(name), **body.get("properties", {})}
             required = [self.registry.key, *body.get("required", [])]
             choices.append({**body, "title": name, "properties": properties, "required": required})
         choices.extend(
@@ -218,4 +262,21 @@ class RegistryField(Generic[P]):
             }
             for name in self.registry.planned
         )
-        return {"oneOf": choices} if choices else {"not": {}}
+        return choices
+
+
+def _without_references(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema whose definitions stand where they are used, so that it can be part of another one."""
+    definitions = schema.get("$defs", {})
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(item) for item in node]
+        if not isinstance(node, dict):
+            return node
+        target = definitions.get(str(node.get("$ref", "")).removeprefix("#/$defs/"))
+        merged = node if target is None else {**target, **{key: node[key] for key in node if key != "$ref"}}
+        return {key: resolved(value) for key, value in merged.items() if key != "$defs"}
+
+    inlined: dict[str, Any] = resolved(schema)
+    return inlined

@@ -44,6 +44,7 @@ class RunPart(_Part):
 
     mode: str = Field(description="replay or live")
     order: str = Field(description="event or arrival")
+    simulated: bool = Field(False, description="Only the trigger ran; nothing was trained.")
     start: int | None = Field(None, description="Replay from here on, Unix seconds; null: from the first sample.")
     stop: int | None = Field(None, description="Replay up to here, exclusive, Unix seconds; null: to the last sample.")
     start_key: int | None = Field(None, description="Only samples from this key on.")
@@ -85,6 +86,31 @@ class TriggerPart(_Part):
     reused: bool = volatile(description="An earlier training of the same inputs was used.")
     first_batch_ms: float | None = volatile(description="From the firing to the first training batch.")
     seconds: TriggerSeconds = Field(description="Where its time went.")
+
+
+class FindingPart(_Part):
+    """One number that a trigger compared with a threshold."""
+
+    name: str = Field(description="Metric, criterion or subtrigger it is about; empty: the trigger itself.")
+    statistic: float | None = Field(description="What was measured; null if there was nothing to measure.")
+    threshold: float | None = Field(description="What it was compared with.")
+    p_value: float | None = Field(description="Of a hypothesis test.")
+    decision: bool = Field(description="Whether it speaks for a trigger.")
+    note: str = Field(description="Why nothing was measured, and the like; may be empty.")
+
+
+class TriggerEvaluationPart(_Part):
+    """Why the trigger fired at some moment, or did not."""
+
+    number: int = Field(description="0, 1, 2 …")
+    trigger: int | None = Field(description="Index of the trigger that it fired.")
+    first_timestamp: int = Field(description="Smallest event time of the samples looked at, Unix seconds.")
+    last_timestamp: int = Field(description="Largest event time of the samples looked at, Unix seconds.")
+    num_samples: int = Field(description="How many they were.")
+    decision: bool = Field(description="Whether the trigger fired.")
+    reason: str = Field(description="One line for people.")
+    findings: list[FindingPart] = Field(description="The numbers behind the decision.")
+    seconds: float = volatile(description="Spent deciding.")
 
 
 class CompositeScore(_Part):
@@ -153,7 +179,9 @@ class CostPart(_Part):
     train_seconds: float = volatile(description="In training loops.")
     evaluate_seconds: float = volatile(description="Predicting and scoring.")
     select_seconds: float = volatile(description="In selection policies.")
-    trigger_seconds: float = volatile(description="Spent in the triggering policy.")
+    trigger_seconds: float = volatile(description="Spent in the triggering policy and on what it asked of models.")
+    trigger_samples_embedded: int = volatile(0, description="Samples that models embedded for the trigger.")
+    trigger_samples_predicted: int = volatile(0, description="Samples that models predicted for the trigger.")
     ingest_seconds: float = volatile(description="Ingesting files before the first sample was looked at.")
     wall_seconds: float = volatile(description="From submission to the last result.")
 
@@ -173,6 +201,9 @@ class Report(_Part):
     pipeline: PipelinePart
     run: RunPart
     triggers: list[TriggerPart] = Field(description="In the order in which they fired.")
+    trigger_evaluations: list[TriggerEvaluationPart] = Field(
+        [], description="Every look of the trigger at the data, in order; simple triggers look only when they fire."
+    )
     composite: dict[str, dict[str, dict[str, CompositeScore]]] = Field(description="By handler, dataset and metric.")
     windows: list[WindowPart] = Field(description="By handler, dataset and time.")
     evaluations: list[ModelScore] = Field(description="Every model on every window it was scored on.")

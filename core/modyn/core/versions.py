@@ -8,7 +8,7 @@ PIPELINE_SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Of the rpcs; also the ``v1`` of the proto package ``modyn.v1``."""
 
-REPORT_SCHEMA_VERSION = 1
+REPORT_SCHEMA_VERSION = 2
 """Of ``report.json``."""
 
 SEGMENT_FORMAT_VERSION = 2

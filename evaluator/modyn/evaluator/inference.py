@@ -150,7 +150,7 @@ class ModelRun:
             inputs, keys = _selected(inputs, rows), keys[rows]
         with torch.inference_mode():
             scores = class_scores(self._module(inputs), len(rows))
-            predictions = scores.argmax(dim=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).to(torch.int64)
+            predictions = predicted_classes(scores)
         self._keys.append(keys)
         self._predictions.append(predictions)
         self._bytes += len(rows) * 16
@@ -185,6 +185,11 @@ def class_scores(output: object, count: int) -> torch.Tensor:
         shape = list(output.shape)
         raise InvalidInputError(f"the model returned shape {shape} for {count} samples; expected [{count}, outputs]")
     return output.reshape(count, -1).to(torch.float32)
+
+
+def predicted_classes(scores: torch.Tensor) -> torch.Tensor:
+    """Classes of scores [n, outputs], int64 [n]: the largest one; of a single output, its sign."""
+    return scores.argmax(dim=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).to(torch.int64)
 
 
 def _selected(inputs: Inputs, rows: Int64Array) -> Inputs:

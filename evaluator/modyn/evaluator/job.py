@@ -32,6 +32,7 @@ from modyn.models.decoding import Decoder
 from modyn.proto.evaluator_pb2 import (
     EvaluateFailure,
     EvaluateProgress,
+    ObserveSession,
     PredictedLabels,
     PredictedModel,
     PredictEvent,
@@ -60,14 +61,14 @@ def run(payload: bytes, emit: Emit) -> None:
     """
     job = PredictJob.FromString(payload)
     root = job.code.root if job.code.HasField("root") else None
-    device = _configure(job)
+    device = configure(job)
     decoder = Decoder(parse_section(DataSection, from_value(job.data), "evaluation dataset"), root)
 
     def send(event: PredictEvent) -> None:
         emit(event.SerializeToString())
 
     if job.HasField("labels"):
-        send(PredictEvent(labels=PredictedLabels(classes=_classes(decoder, job.labels))))
+        send(PredictEvent(labels=PredictedLabels(classes=transformed_classes(decoder, job.labels))))
     result = PredictResult()
     if job.tasks:
         section = parse_section(ModelSection, from_value(job.model), "model")
@@ -83,7 +84,7 @@ def _predict(job: PredictJob, stub: StorageStub, decoder: Decoder, load: ModelLo
     runs = [ModelRun(ModelTask.from_proto(task), load, output) for task in job.tasks]
 
     def decode(columns: Mapping[str, pa.Array]) -> Inputs:
-        return _moved(decoder.inputs(columns), load.device)
+        return moved(decoder.inputs(columns), load.device)
 
     keys = KeySet.from_proto(job.keys)
     samples = read_samples(stub, job.dataset, keys, batch_size=job.batch_size, columns=decoder.columns)
@@ -145,7 +146,7 @@ def _show_all(
     send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
 
 
-def _classes(decoder: Decoder, labels: bytes) -> bytes:
+def transformed_classes(decoder: Decoder, labels: bytes) -> bytes:
     """Labels as the label transformer makes them, packed int64."""
     column = decode_batch(labels).column(0)
     classes = decoder.labels(column)
@@ -157,20 +158,33 @@ def _classes(decoder: Decoder, labels: bytes) -> bytes:
     return classes.to(torch.int64).numpy().astype("<i8", copy=False).tobytes()
 
 
-def _configure(job: PredictJob) -> torch.device:
-    """Fixes what must not vary between two runs of the same job."""
+def configure(job: PredictJob | ObserveSession) -> torch.device:
+    """Fixes what must not vary between two runs of the same job; where it computes.
+
+    Raises:
+        InvalidInputError: there is no such device.
+    """
     torch.set_num_threads(job.threads)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    for seed in (random.seed, np.random.seed, torch.manual_seed):  # whatever user code draws
-        seed(job.seed % 2**32)
     device = torch.device(job.device)
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise InvalidInputError(f"evaluation.device: {job.device}: {count} CUDA devices can be used here; use cpu")
+    seed_all(job.seed, device)
     return device
+
+
+def seed_all(seed: int, device: torch.device) -> None:
+    """For whatever user code draws."""
+    random.seed(seed % 2**32)
+    np.random.seed(seed % 2**32)
+    # Not torch.manual_seed: without a GPU, it notes a stack trace for later, which takes a millisecond.
+    torch.default_generator.manual_seed(seed % 2**32)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed % 2**32)
 
 
 def _versions(inputs: Inputs) -> list[int]:
@@ -178,7 +192,8 @@ def _versions(inputs: Inputs) -> list[int]:
     return [tensor._version for tensor in (inputs.values() if isinstance(inputs, dict) else [inputs])]
 
 
-def _moved(inputs: Inputs, device: torch.device) -> Inputs:
+def moved(inputs: Inputs, device: torch.device) -> Inputs:
+    """A batch on the device of the model."""
     if device.type == "cpu":
         return inputs
     if isinstance(inputs, dict):

@@ -62,11 +62,11 @@ class Predicted:
 class Predictor:
     """Starts prediction jobs when a device has a slot for them."""
 
-    def __init__(self, state: StateDirectory, launcher: JobLauncher, peers: Peers) -> None:
+    def __init__(self, state: StateDirectory, launcher: JobLauncher, peers: Peers, devices: Devices) -> None:
         self._state = state
         self._launcher = launcher
         self._peers = peers
-        self._devices = Devices()
+        self._devices = devices
         self._counter = itertools.count()
 
     def run(self, prediction: Prediction, caller: Caller, predicted: Predicted) -> Iterator[EvaluateEvent]:

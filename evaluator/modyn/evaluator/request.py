@@ -12,7 +12,7 @@ from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.evaluation import METRICS, Metric
 from modyn.core.values import from_value
 from modyn.proto.common_pb2 import Interval
-from modyn.proto.evaluator_pb2 import EvaluateRequest
+from modyn.proto.evaluator_pb2 import EvaluateRequest, ObserveSession
 
 FIRST_SECOND, LAST_SECOND = -(2**63), 2**63 - 1
 """Stand for the open ends of an interval."""
@@ -68,14 +68,11 @@ def parse_request(request: EvaluateRequest) -> Evaluation:
     Raises:
         InvalidInputError: something in it is wrong.
     """
-    _check(request)
-    tree = from_value(request.data) or {}
-    known = {key: value for key, value in tree.items() if key in DataSection.model_fields}
-    known.setdefault("dataset_id", request.dataset)
+    check_common(request)
     return Evaluation(
         pipeline_id=request.pipeline_id,
         dataset=request.dataset,
-        data=parse_section(DataSection, known, "evaluation dataset"),
+        data=parse_data(request),
         model=parse_section(ModelSection, from_value(request.model), "model"),
         metrics=_metrics(request),
         windows=tuple(_span(window.interval) for window in request.windows),
@@ -91,7 +88,20 @@ def parse_request(request: EvaluateRequest) -> Evaluation:
     )
 
 
-def _check(request: EvaluateRequest) -> None:
+def parse_data(request: EvaluateRequest | ObserveSession) -> DataSection:
+    """Parser and transformations; other keys of an evaluation dataset do not matter here."""
+    tree = from_value(request.data) or {}
+    known = {key: value for key, value in tree.items() if key in DataSection.model_fields}
+    known.setdefault("dataset_id", request.dataset)
+    return parse_section(DataSection, known, "evaluation dataset")
+
+
+def check_common(request: EvaluateRequest | ObserveSession) -> None:
+    """What both kinds of requests have to obey.
+
+    Raises:
+        InvalidInputError: something is out of range.
+    """
     if _PIPELINE_ID.fullmatch(request.pipeline_id) is None or request.pipeline_id.startswith("."):
         raise InvalidInputError(f"pipeline_id {request.pipeline_id!r}: expected letters, digits, '_', '-' and '.'")
     if not request.dataset:

@@ -7,19 +7,20 @@ from collections.abc import Iterator
 import grpc
 
 from modyn.core.catalog import Catalog
-from modyn.core.devices import Caller
+from modyn.core.devices import Caller, Devices
 from modyn.core.jobs import JobLauncher
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
+from modyn.evaluator.observing import Observations
 from modyn.evaluator.predictor import Predictor
 from modyn.evaluator.request import parse_request
 from modyn.evaluator.run import EvaluationRun
 from modyn.evaluator.store import OutcomeStore
 from modyn.models.usercode import check_allowed
-from modyn.proto.evaluator_pb2 import EvaluateEvent, EvaluateRequest
+from modyn.proto.evaluator_pb2 import EvaluateEvent, EvaluateRequest, ObserveAnswer, ObserveRequest
 from modyn.proto.evaluator_pb2_grpc import EvaluatorServicer, add_EvaluatorServicer_to_server
 
-PRELOAD = ("modyn.models.preload", "modyn.evaluator.job")
+PRELOAD = ("modyn.models.preload", "modyn.evaluator.job", "modyn.evaluator.session_job")
 """Modules that the fork server of evaluation jobs imports."""
 
 
@@ -40,7 +41,9 @@ class EvaluatorService(EvaluatorServicer):
         self._peers = peers
         self._allow_user_code = allow_user_code
         self._store = OutcomeStore(state, catalog)
-        self._predictor = Predictor(state, launcher, peers)
+        devices = Devices()
+        self._predictor = Predictor(state, launcher, peers, devices)
+        self._observations = Observations(state, launcher, peers, devices, allow_user_code=allow_user_code)
 
     def add_to(self, server: grpc.Server) -> None:
         add_EvaluatorServicer_to_server(self, server)
@@ -53,3 +56,6 @@ class EvaluatorService(EvaluatorServicer):
         check_allowed(evaluation.data, evaluation.root, allow_user_code=self._allow_user_code)
         caller = Caller(context.is_active, context.add_callback)
         yield from EvaluationRun(evaluation, self._peers.storage, self._store, self._predictor, caller).events()
+
+    def Observe(self, requests: Iterator[ObserveRequest], context: grpc.ServicerContext) -> Iterator[ObserveAnswer]:
+        yield from self._observations.answers(requests, Caller(context.is_active, context.add_callback))

@@ -357,6 +357,195 @@ class EvaluateDone(_message.Message):
 Global___EvaluateDone: _TypeAlias = EvaluateDone  # noqa: Y015
 
 @_typing.final
+class ObserveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SESSION_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """digest; may be empty if there are no keys"""
+    scores: _builtins.bool
+    """raw outputs too"""
+    embeddings: _builtins.bool
+    """what the last linear layer gets as input too"""
+    labels: _builtins.bytes
+    """Arrow IPC, one column: labels to send through the label transformer"""
+    @_builtins.property
+    def session(self) -> Global___ObserveSession:
+        """in the first request of a stream, and only there"""
+
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet:
+        """each once, at most 8,192"""
+
+    def __init__(
+        self,
+        *,
+        session: Global___ObserveSession | None = ...,
+        model: _builtins.str = ...,
+        keys: _common_pb2.KeySet | None = ...,
+        scores: _builtins.bool = ...,
+        embeddings: _builtins.bool = ...,
+        labels: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "_session", b"_session", "keys", b"keys", "labels", b"labels", "session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "_session", b"_session", "embeddings", b"embeddings", "keys", b"keys", "labels", b"labels", "model", b"model", "scores", b"scores", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
+    _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
+    _WhichOneofReturnType__session: _TypeAlias = _typing.Literal["session"]  # noqa: Y015
+    _WhichOneofArgType__session: _TypeAlias = _typing.Literal["_session", b"_session"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__labels) -> _WhichOneofReturnType__labels | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session) -> _WhichOneofReturnType__session | None: ...
+
+Global___ObserveRequest: _TypeAlias = ObserveRequest  # noqa: Y015
+
+@_typing.final
+class ObserveSession(_message.Message):
+    """What all requests of a stream share; fields as in EvaluateRequest."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_ID_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    pipeline_id: _builtins.str
+    dataset: _builtins.str
+    batch_size: _builtins.int
+    device: _builtins.str
+    threads: _builtins.int
+    seed: _builtins.int
+    @_builtins.property
+    def data(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def model(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def code(self) -> _common_pb2.CodeOrigin: ...
+    def __init__(
+        self,
+        *,
+        pipeline_id: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        data: _common_pb2.Value | None = ...,
+        model: _common_pb2.Value | None = ...,
+        batch_size: _builtins.int = ...,
+        device: _builtins.str = ...,
+        threads: _builtins.int | None = ...,
+        code: _common_pb2.CodeOrigin | None = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_threads", b"_threads", "code", b"code", "data", b"data", "model", b"model", "threads", b"threads"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_threads", b"_threads", "batch_size", b"batch_size", "code", b"code", "data", b"data", "dataset", b"dataset", "device", b"device", "model", b"model", "pipeline_id", b"pipeline_id", "seed", b"seed", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
+    _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threads) -> _WhichOneofReturnType__threads | None: ...
+
+Global___ObserveSession: _TypeAlias = ObserveSession  # noqa: Y015
+
+@_typing.final
+class ObserveAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    samples: _builtins.bytes
+    """Arrow IPC stream of one record batch of about 1 MiB, samples in the order of the keys, deleted ones left out: `key`
+    int64, `prediction` int64, if asked for `scores` and `embedding`, fixed-size lists of float32.
+    """
+    @_builtins.property
+    def done(self) -> Global___ObserveDone: ...
+    def __init__(
+        self,
+        *,
+        samples: _builtins.bytes | None = ...,
+        done: Global___ObserveDone | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_done", b"_done", "_samples", b"_samples", "done", b"done", "samples", b"samples"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_done", b"_done", "_samples", b"_samples", "done", b"done", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__done: _TypeAlias = _typing.Literal["done"]  # noqa: Y015
+    _WhichOneofArgType__done: _TypeAlias = _typing.Literal["_done", b"_done"]  # noqa: Y015
+    _WhichOneofReturnType__samples: _TypeAlias = _typing.Literal["samples"]  # noqa: Y015
+    _WhichOneofArgType__samples: _TypeAlias = _typing.Literal["_samples", b"_samples"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__done) -> _WhichOneofReturnType__done | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__samples) -> _WhichOneofReturnType__samples | None: ...
+
+Global___ObserveAnswer: _TypeAlias = ObserveAnswer  # noqa: Y015
+
+@_typing.final
+class ObserveDone(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    samples: _builtins.int
+    """shown to the model"""
+    seconds: _builtins.float
+    """reading, decoding and forward passes"""
+    classes: _builtins.bytes
+    """transformed labels, if there were labels: int64, little-endian, packed"""
+    def __init__(
+        self,
+        *,
+        samples: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        classes: _builtins.bytes | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_classes", b"_classes", "classes", b"classes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_classes", b"_classes", "classes", b"classes", "samples", b"samples", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__classes: _TypeAlias = _typing.Literal["classes"]  # noqa: Y015
+    _WhichOneofArgType__classes: _TypeAlias = _typing.Literal["_classes", b"_classes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__classes) -> _WhichOneofReturnType__classes | None: ...
+
+Global___ObserveDone: _TypeAlias = ObserveDone  # noqa: Y015
+
+@_typing.final
+class ObserveJob(_message.Message):
+    """What the job behind a stream is told first; each ObserveRequest follows as it is. Internal to the evaluator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORAGE_ADDRESS_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    storage_address: _builtins.str
+    @_builtins.property
+    def session(self) -> Global___ObserveSession: ...
+    def __init__(
+        self,
+        *,
+        storage_address: _builtins.str = ...,
+        session: Global___ObserveSession | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session", b"session", "storage_address", b"storage_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ObserveJob: _TypeAlias = ObserveJob  # noqa: Y015
+
+@_typing.final
 class PredictJob(_message.Message):
     """What a prediction job is told. Internal to the evaluator."""
 

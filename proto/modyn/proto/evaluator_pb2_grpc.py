@@ -39,6 +39,11 @@ class EvaluatorStub:
                 request_serializer=modyn_dot_proto_dot_evaluator__pb2.EvaluateRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_evaluator__pb2.EvaluateEvent.FromString,
                 _registered_method=True)
+        self.Observe = channel.stream_stream(
+                '/modyn.v1.Evaluator/Observe',
+                request_serializer=modyn_dot_proto_dot_evaluator__pb2.ObserveRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_evaluator__pb2.ObserveAnswer.FromString,
+                _registered_method=True)
 
 
 class EvaluatorServicer:
@@ -52,6 +57,14 @@ class EvaluatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Observe(self, request_iterator, context):
+        """What models say of samples, request after request, by one job that stays until the stream ends. Requests are answered
+        in order; the last message of each answer has `done`. A device is occupied only while a request is computed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -59,6 +72,11 @@ def add_EvaluatorServicer_to_server(servicer, server):
                     servicer.Evaluate,
                     request_deserializer=modyn_dot_proto_dot_evaluator__pb2.EvaluateRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_evaluator__pb2.EvaluateEvent.SerializeToString,
+            ),
+            'Observe': grpc.stream_stream_rpc_method_handler(
+                    servicer.Observe,
+                    request_deserializer=modyn_dot_proto_dot_evaluator__pb2.ObserveRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_evaluator__pb2.ObserveAnswer.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -88,6 +106,33 @@ class Evaluator:
             '/modyn.v1.Evaluator/Evaluate',
             modyn_dot_proto_dot_evaluator__pb2.EvaluateRequest.SerializeToString,
             modyn_dot_proto_dot_evaluator__pb2.EvaluateEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Observe(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/modyn.v1.Evaluator/Observe',
+            modyn_dot_proto_dot_evaluator__pb2.ObserveRequest.SerializeToString,
+            modyn_dot_proto_dot_evaluator__pb2.ObserveAnswer.FromString,
             options,
             channel_credentials,
             insecure,

@@ -35,6 +35,10 @@ class EvaluatorStub:
     """Scores models on windows. Every sample meets every model at most once. The last message is `done`.
     Cancelling the call kills its job.
     """
+    Observe: _grpc.StreamStreamMultiCallable[_evaluator_pb2.ObserveRequest, _evaluator_pb2.ObserveAnswer]
+    """What models say of samples, request after request, by one job that stays until the stream ends. Requests are answered
+    in order; the last message of each answer has `done`. A device is occupied only while a request is computed.
+    """
 
 @_typing.type_check_only
 class EvaluatorAsyncStub(EvaluatorStub):
@@ -42,6 +46,10 @@ class EvaluatorAsyncStub(EvaluatorStub):
     Evaluate: _aio.UnaryStreamMultiCallable[_evaluator_pb2.EvaluateRequest, _evaluator_pb2.EvaluateEvent]  # type: ignore[assignment]
     """Scores models on windows. Every sample meets every model at most once. The last message is `done`.
     Cancelling the call kills its job.
+    """
+    Observe: _aio.StreamStreamMultiCallable[_evaluator_pb2.ObserveRequest, _evaluator_pb2.ObserveAnswer]  # type: ignore[assignment]
+    """What models say of samples, request after request, by one job that stays until the stream ends. Requests are answered
+    in order; the last message of each answer has `done`. A device is occupied only while a request is computed.
     """
 
 class EvaluatorServicer(metaclass=_abc_1.ABCMeta):
@@ -53,6 +61,16 @@ class EvaluatorServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_evaluator_pb2.EvaluateEvent], _abc.AsyncIterator[_evaluator_pb2.EvaluateEvent]]:
         """Scores models on windows. Every sample meets every model at most once. The last message is `done`.
         Cancelling the call kills its job.
+        """
+
+    @_abc_1.abstractmethod
+    def Observe(
+        self,
+        request_iterator: _MaybeAsyncIterator[_evaluator_pb2.ObserveRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_evaluator_pb2.ObserveAnswer], _abc.AsyncIterator[_evaluator_pb2.ObserveAnswer]]:
+        """What models say of samples, request after request, by one job that stays until the stream ends. Requests are answered
+        in order; the last message of each answer has `done`. A device is occupied only while a request is computed.
         """
 
 def add_EvaluatorServicer_to_server(servicer: EvaluatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -51,6 +51,7 @@ class SubmitPipelineRequest(_message.Message):
     MAXIMUM_TRIGGERS_FIELD_NUMBER: _builtins.int
     REUSE_FIELD_NUMBER: _builtins.int
     BASE_PATH_FIELD_NUMBER: _builtins.int
+    SIMULATE_FIELD_NUMBER: _builtins.int
     pipeline_yaml: _builtins.str
     """the user's file, as read"""
     yaml_name: _builtins.str
@@ -59,6 +60,8 @@ class SubmitPipelineRequest(_message.Message):
     reuse: _builtins.bool
     base_path: _builtins.str
     """Folder that relative paths in data.source refer to; only accepted where user code is."""
+    simulate: _builtins.bool
+    """Only the trigger runs: nothing is selected, trained or evaluated. Replay only."""
     @_builtins.property
     def code(self) -> _common_pb2.CodeOrigin: ...
     @_builtins.property
@@ -76,10 +79,11 @@ class SubmitPipelineRequest(_message.Message):
         maximum_triggers: _builtins.int | None = ...,
         reuse: _builtins.bool = ...,
         base_path: _builtins.str | None = ...,
+        simulate: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_maximum_triggers", b"_maximum_triggers", "base_path", b"base_path", "code", b"code", "live", b"live", "maximum_triggers", b"maximum_triggers", "mode", b"mode", "replay", b"replay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_maximum_triggers", b"_maximum_triggers", "base_path", b"base_path", "code", b"code", "live", b"live", "maximum_triggers", b"maximum_triggers", "mode", b"mode", "pipeline_yaml", b"pipeline_yaml", "replay", b"replay", "reuse", b"reuse", "yaml_name", b"yaml_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_maximum_triggers", b"_maximum_triggers", "base_path", b"base_path", "code", b"code", "live", b"live", "maximum_triggers", b"maximum_triggers", "mode", b"mode", "pipeline_yaml", b"pipeline_yaml", "replay", b"replay", "reuse", b"reuse", "simulate", b"simulate", "yaml_name", b"yaml_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__base_path: _TypeAlias = _typing.Literal["base_path"]  # noqa: Y015
     _WhichOneofArgType__base_path: _TypeAlias = _typing.Literal["_base_path", b"_base_path"]  # noqa: Y015
@@ -312,6 +316,7 @@ class Pipeline(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     NOTICES_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
+    SIMULATED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     status: Global___Pipeline.Status.ValueType
@@ -322,6 +327,8 @@ class Pipeline(_message.Message):
     num_triggers: _builtins.int
     samples_seen: _builtins.int
     dataset: _builtins.str
+    simulated: _builtins.bool
+    """only its trigger ran"""
     @_builtins.property
     def error(self) -> Global___PipelineError: ...
     @_builtins.property
@@ -340,10 +347,11 @@ class Pipeline(_message.Message):
         error: Global___PipelineError | None = ...,
         notices: _abc.Iterable[_builtins.str] | None = ...,
         dataset: _builtins.str = ...,
+        simulated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at", b"_ended_at", "_error", b"_error", "ended_at", b"ended_at", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at", b"_ended_at", "_error", b"_error", "created_at", b"created_at", "dataset", b"dataset", "ended_at", b"ended_at", "error", b"error", "id", b"id", "live", b"live", "name", b"name", "notices", b"notices", "num_triggers", b"num_triggers", "samples_seen", b"samples_seen", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at", b"_ended_at", "_error", b"_error", "created_at", b"created_at", "dataset", b"dataset", "ended_at", b"ended_at", "error", b"error", "id", b"id", "live", b"live", "name", b"name", "notices", b"notices", "num_triggers", b"num_triggers", "samples_seen", b"samples_seen", "simulated", b"simulated", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__ended_at: _TypeAlias = _typing.Literal["ended_at"]  # noqa: Y015
     _WhichOneofArgType__ended_at: _TypeAlias = _typing.Literal["_ended_at", b"_ended_at"]  # noqa: Y015
@@ -355,6 +363,44 @@ class Pipeline(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
 
 Global___Pipeline: _TypeAlias = Pipeline  # noqa: Y015
+
+@_typing.final
+class FirePipelineRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FirePipelineRequest: _TypeAlias = FirePipelineRequest  # noqa: Y015
+
+@_typing.final
+class FirePipelineResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIGGER_INDEX_FIELD_NUMBER: _builtins.int
+    trigger_index: _builtins.int
+    def __init__(
+        self,
+        *,
+        trigger_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trigger_index", b"trigger_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FirePipelineResponse: _TypeAlias = FirePipelineResponse  # noqa: Y015
 
 @_typing.final
 class PipelineError(_message.Message):

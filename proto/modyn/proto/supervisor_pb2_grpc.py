@@ -65,6 +65,11 @@ class SupervisorStub:
                 request_serializer=modyn_dot_proto_dot_supervisor__pb2.PipelineRef.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_supervisor__pb2.ReportChunk.FromString,
                 _registered_method=True)
+        self.FirePipeline = channel.unary_unary(
+                '/modyn.v1.Supervisor/FirePipeline',
+                request_serializer=modyn_dot_proto_dot_supervisor__pb2.FirePipelineRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_supervisor__pb2.FirePipelineResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/modyn.v1.Supervisor/GetServerInfo',
                 request_serializer=modyn_dot_proto_dot_common__pb2.ServerInfoRequest.SerializeToString,
@@ -114,6 +119,14 @@ class SupervisorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FirePipeline(self, request, context):
+        """Fires a running pipeline's trigger now, with the samples that came since the last one. Answers when it has fired; it
+        waits for a training that is under way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -152,6 +165,11 @@ def add_SupervisorServicer_to_server(servicer, server):
                     servicer.GetReport,
                     request_deserializer=modyn_dot_proto_dot_supervisor__pb2.PipelineRef.FromString,
                     response_serializer=modyn_dot_proto_dot_supervisor__pb2.ReportChunk.SerializeToString,
+            ),
+            'FirePipeline': grpc.unary_unary_rpc_method_handler(
+                    servicer.FirePipeline,
+                    request_deserializer=modyn_dot_proto_dot_supervisor__pb2.FirePipelineRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_supervisor__pb2.FirePipelineResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -321,6 +339,33 @@ class Supervisor:
             '/modyn.v1.Supervisor/GetReport',
             modyn_dot_proto_dot_supervisor__pb2.PipelineRef.SerializeToString,
             modyn_dot_proto_dot_supervisor__pb2.ReportChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FirePipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.Supervisor/FirePipeline',
+            modyn_dot_proto_dot_supervisor__pb2.FirePipelineRequest.SerializeToString,
+            modyn_dot_proto_dot_supervisor__pb2.FirePipelineResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,10 @@ class SupervisorStub:
     """Asks a pipeline to stop; with `wait`, answers when it has."""
     GetReport: _grpc.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]
     """The serialised Report in pieces: with many models and windows it outgrows a message."""
+    FirePipeline: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.FirePipelineRequest, _supervisor_pb2.FirePipelineResponse]
+    """Fires a running pipeline's trigger now, with the samples that came since the last one. Answers when it has fired; it
+    waits for a training that is under way.
+    """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_common_pb2.ServerInfoRequest, _common_pb2.ServerInfo]
 
 @_typing.type_check_only
@@ -55,6 +59,10 @@ class SupervisorAsyncStub(SupervisorStub):
     """Asks a pipeline to stop; with `wait`, answers when it has."""
     GetReport: _aio.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]  # type: ignore[assignment]
     """The serialised Report in pieces: with many models and windows it outgrows a message."""
+    FirePipeline: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.FirePipelineRequest, _supervisor_pb2.FirePipelineResponse]  # type: ignore[assignment]
+    """Fires a running pipeline's trigger now, with the samples that came since the last one. Answers when it has fired; it
+    waits for a training that is under way.
+    """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_common_pb2.ServerInfoRequest, _common_pb2.ServerInfo]  # type: ignore[assignment]
 
 class SupervisorServicer(metaclass=_abc_1.ABCMeta):
@@ -102,6 +110,16 @@ class SupervisorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_supervisor_pb2.ReportChunk], _abc.AsyncIterator[_supervisor_pb2.ReportChunk]]:
         """The serialised Report in pieces: with many models and windows it outgrows a message."""
+
+    @_abc_1.abstractmethod
+    def FirePipeline(
+        self,
+        request: _supervisor_pb2.FirePipelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_supervisor_pb2.FirePipelineResponse, _abc.Awaitable[_supervisor_pb2.FirePipelineResponse]]:
+        """Fires a running pipeline's trigger now, with the samples that came since the last one. Answers when it has fired; it
+        waits for a training that is under way.
+        """
 
     @_abc_1.abstractmethod
     def GetServerInfo(

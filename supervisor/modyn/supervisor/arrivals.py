@@ -24,6 +24,7 @@ from modyn.supervisor.datasets import interval_of
 from modyn.supervisor.options import RunOptions
 
 TIMESTAMP = ReadColumnsRequest.TIMESTAMP
+ARRIVAL = ReadColumnsRequest.ARRIVAL
 ROLE = ReadColumnsRequest.ROLE
 
 
@@ -78,7 +79,7 @@ class ReplaySource(ArrivalSource):
             self._storage,
             self._dataset,
             keys,
-            columns=[TIMESTAMP, ROLE],
+            columns=[TIMESTAMP, ARRIVAL, ROLE],
             order=ReadColumnsRequest.REQUEST,  # superseded samples too: a live pipeline saw them when they arrived
             arrival=interval_of(self._options.start, self._options.stop),
         )
@@ -118,7 +119,7 @@ class LiveSource(ArrivalSource):
             self._storage,
             self._dataset,
             KeySet.from_ranges([keys]),
-            columns=[TIMESTAMP, ROLE],
+            columns=[TIMESTAMP, ARRIVAL, ROLE],
             order=ReadColumnsRequest.REQUEST,  # all of them, whether or not a later commit has superseded some already
         )
         for batch in batches:
@@ -138,7 +139,10 @@ def _arrivals(batch: pa.RecordBatch) -> Arrivals:
     Keys are asked for with their roles, because storage refuses for training keys that it may not see.
     """
     keys, timestamps = int64_column(batch, "key"), int64_column(batch, "timestamp").astype(np.int64, copy=False)
-    if "role" not in batch.schema.names:
+    if "role" not in batch.schema.names:  # by event time
         return Arrivals(keys, timestamps)
+    arrived = int64_column(batch, "arrival")
     trainable = batch.column("role").to_numpy(zero_copy_only=False) != TEST
-    return Arrivals(keys, timestamps) if trainable.all() else Arrivals(keys[trainable], timestamps[trainable])
+    if trainable.all():
+        return Arrivals(keys, timestamps, arrived)
+    return Arrivals(keys[trainable], timestamps[trainable], arrived[trainable])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,8 @@ import sqlalchemy as sa
 from modyn.core.catalog import Catalog, replace_rows
 from modyn.core.errors import NotFoundError
 from modyn.core.plugins.evaluation import Window
-from modyn.supervisor.tables import FAILURES, PIPELINES, SCORES, TRIGGERS, WINDOWS
+from modyn.core.plugins.triggers import Evaluation, Finding
+from modyn.supervisor.tables import EVALUATIONS, FAILURES, PIPELINES, SCORES, TRIGGERS, WINDOWS
 
 STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
 COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
@@ -33,6 +35,7 @@ class PipelineRow:
     replay_order: str
     created_at: float
     notices: list[str]
+    simulated: bool = False
     start_time: int | None = None
     stop_time: int | None = None
     start_key: int | None = None
@@ -48,6 +51,8 @@ class PipelineRow:
     trigger_state: dict[str, Any] | None = None
     ingest_seconds: float = 0.0
     trigger_seconds: float = 0.0
+    trigger_embedded: int = 0
+    trigger_predicted: int = 0
     evaluate_seconds: float = 0.0
     evaluate_reused_seconds: float = 0.0
 
@@ -78,6 +83,20 @@ class TriggerRow:
     store_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     total_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """Why a trigger fired, or did not; see ``tables.EVALUATIONS``.
+
+    Attributes:
+        number: 0, 1, 2 … within the pipeline.
+        trigger_index: of the trigger that it fired, or None.
+    """
+
+    number: int
+    trigger_index: int | None
+    evaluation: Evaluation
 
 
 @dataclass(frozen=True)
@@ -173,18 +192,26 @@ class Journal:
     # ------------------------------------------------------------------------------------------- triggers
 
     def add_trigger(
-        self, pipeline_id: int, row: TriggerRow, *, trigger_state: dict[str, Any], **position: float | None
+        self,
+        pipeline_id: int,
+        row: TriggerRow,
+        *,
+        evaluations: Sequence[EvaluationRow],
+        trigger_state: dict[str, Any],
+        **position: float | None,
     ) -> None:
-        """A trigger is done: its row, the policy's memory and the loop's position, all or none.
+        """A trigger is done: its row, why it fired, the policy's memory and the loop's position, all or none.
 
         Args:
             pipeline_id: of the pipeline.
             row: of the trigger.
+            evaluations: since the last ones that were added.
             trigger_state: what the policy remembers.
             position: columns of the pipeline's row that say where the loop is, such as ``cursor``.
         """
         with self._catalog.write() as connection:
             connection.execute(TRIGGERS.insert().values(pipeline_id=pipeline_id, **asdict(row)))
+            _add_evaluations(connection, pipeline_id, evaluations)
             connection.execute(
                 PIPELINES.update().where(PIPELINES.c.id == pipeline_id).values(trigger_state=trigger_state, **position)
             )
@@ -194,6 +221,33 @@ class Journal:
         with self._catalog.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [TriggerRow(**{key: value for key, value in row.items() if key != "pipeline_id"}) for row in rows]
+
+    def add_evaluations(self, pipeline_id: int, evaluations: Sequence[EvaluationRow]) -> None:
+        """Evaluations of a trigger that did not fire."""
+        with self._catalog.write() as connection:
+            _add_evaluations(connection, pipeline_id, evaluations)
+
+    def evaluations(self, pipeline_id: int) -> list[EvaluationRow]:
+        """All evaluations of a pipeline's trigger, in the order in which they were made."""
+        query = sa.select(EVALUATIONS).where(EVALUATIONS.c.pipeline_id == pipeline_id).order_by(EVALUATIONS.c.number)
+        with self._catalog.read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            EvaluationRow(
+                r.number,
+                r.trigger_index,
+                Evaluation(
+                    r.first_timestamp,
+                    r.last_timestamp,
+                    r.num_samples,
+                    decision=r.decision,
+                    reason=r.reason,
+                    findings=tuple(Finding(**finding) for finding in r.findings),
+                    seconds=r.seconds,
+                ),
+            )
+            for r in rows
+        ]
 
     def trigger_counts(self) -> dict[int, int]:
         """Number of triggers by pipeline."""
@@ -247,6 +301,25 @@ class Journal:
             ScoreRow(r.handler, r.dataset, Window(r.start_time, r.end_time, r.anchor), r.subject, r.metric, r.value)
             for r in rows
         ]
+
+
+def _add_evaluations(connection: sa.Connection, pipeline_id: int, rows: Sequence[EvaluationRow]) -> None:
+    if not rows:
+        return
+    values = [
+        {"pipeline_id": pipeline_id, "number": r.number, "trigger_index": r.trigger_index, **asdict(r.evaluation)}
+        for r in rows
+    ]
+    for value in values:
+        value["findings"] = [_finite(finding) for finding in value["findings"]]
+    connection.execute(EVALUATIONS.insert(), values)
+
+
+def _finite(finding: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinities."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in finding.items()
+    }
 
 
 def _text(message: str) -> str:

@@ -41,6 +41,19 @@ class KnownLabels:
             self._version = label_version_before(self._peers.storage, self._dataset, self._end_key - 1)
         return LabelsAsOf(label_time=data_clock, version=self._version)
 
+    def seen(self, known_at: int, newest_key: int) -> LabelsAsOf:
+        """As known at an evaluation of the triggering policy, which may be at any moment between two triggers.
+
+        Args:
+            known_at: Unix seconds on the data's clock.
+            newest_key: of all samples that the policy has seen by then.
+        """
+        if self._by_arrival:
+            version = label_version_before(self._peers.storage, self._dataset, newest_key)
+        else:
+            version = self._version
+        return LabelsAsOf(label_time=known_at, version=version)
+
 
 def _end_key(keys: KeySet) -> int:
     if keys.ranges is not None:

@@ -9,6 +9,7 @@ from typing import Literal
 from modyn.core.config.pipeline import DataSection, PipelineConfig, evaluation_datasets
 from modyn.core.errors import InvalidInputError, NotAllowedError
 from modyn.core.locations import is_uri
+from modyn.core.plugins.triggers import Trigger
 from modyn.proto import supervisor_pb2 as pb
 
 
@@ -21,6 +22,7 @@ class RunOptions:
         start_key, end_key: keys [start_key, end_key); a live run starts at ``start_key``.
         code_root: folder that user code may be imported from.
         base_path: folder that relative source paths refer to.
+        simulate: only the trigger runs; nothing is trained.
     """
 
     live: bool = False
@@ -33,6 +35,7 @@ class RunOptions:
     reuse: bool = True
     code_root: str | None = None
     base_path: str | None = None
+    simulate: bool = False
 
     @staticmethod
     def from_request(request: pb.SubmitPipelineRequest, *, allow_user_code: bool) -> RunOptions:
@@ -57,8 +60,11 @@ class RunOptions:
             "reuse": request.reuse,
             "code_root": root,
             "base_path": base,
+            "simulate": request.simulate,
         }
         if request.WhichOneof("mode") == "live":
+            if request.simulate:
+                raise InvalidInputError("a simulation runs over the history of a dataset; leave --live out")
             start_key = request.live.start_key if request.live.HasField("start_key") else None
             _check_keys(start_key, None)
             # What has arrived is seen in key order.
@@ -75,6 +81,24 @@ class RunOptions:
         for name, data in sections.items():
             if data.source is not None:
                 self.resolve(data.source.path, f"{name}.source.path")
+
+    def check_trigger(self, trigger: Trigger) -> None:
+        """
+        Raises:
+            InvalidInputError: a simulation of a trigger that cannot decide without trained models.
+        """
+        if not self.simulate:
+            return
+        if trigger.needs_model:
+            raise InvalidInputError(
+                f"trigger: {trigger.plugin_name} asks trained models what they say of the data, so it cannot be "
+                "simulated without training. Drift of raw columns can be (features: columns), or run the pipeline"
+            )
+        if trigger.needs_costs:
+            raise InvalidInputError(
+                f"trigger: {trigger.plugin_name} decides by what trainings take, so it cannot be simulated without "
+                "training. State it with cost_model: {seconds_per_sample: …}, or run the pipeline"
+            )
 
     def resolve(self, path: str, key: str) -> str:
         """The absolute form of a path in the pipeline."""

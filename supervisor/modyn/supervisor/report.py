@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 
 import numpy as np
@@ -15,11 +15,13 @@ from modyn.core.plugins.evaluation import Window
 from modyn.core.report import (
     CompositeScore,
     CostPart,
+    FindingPart,
     FixedCostPart,
     ModelScore,
     PipelinePart,
     Report,
     RunPart,
+    TriggerEvaluationPart,
     TriggerPart,
     TriggerSeconds,
     WindowPart,
@@ -29,6 +31,7 @@ from modyn.core.versions import package_version
 from modyn.evaluator.composite import active_and_trained, summarise
 from modyn.supervisor.journal import (
     BASELINE_PREFIX,
+    EvaluationRow,
     Journal,
     PipelineRow,
     TriggerRow,
@@ -87,6 +90,7 @@ def build_report(journal: Journal, row: PipelineRow) -> Report:
         ),
         run=_run_part(row, config.training.seed),
         triggers=[_trigger_part(trigger) for trigger in triggers],
+        trigger_evaluations=[_evaluation_part(evaluation) for evaluation in journal.evaluations(row.id)],
         composite=composite,
         windows=[part for cells in groups.values() for part in map(_window_part, cells)],
         evaluations=[part for cells in groups.values() for cell in cells for part in _model_scores(cell, trained)],
@@ -214,6 +218,7 @@ def _run_part(row: PipelineRow, seed: int) -> RunPart:
     return RunPart(
         mode="live" if row.live else "replay",
         order=row.replay_order,
+        simulated=row.simulated,
         start=row.start_time,
         stop=row.stop_time,
         start_key=row.start_key,
@@ -254,6 +259,21 @@ def _trigger_part(row: TriggerRow) -> TriggerPart:
     )
 
 
+def _evaluation_part(row: EvaluationRow) -> TriggerEvaluationPart:
+    evaluation = row.evaluation
+    return TriggerEvaluationPart(
+        number=row.number,
+        trigger=row.trigger_index,
+        first_timestamp=evaluation.first_timestamp,
+        last_timestamp=evaluation.last_timestamp,
+        num_samples=evaluation.num_samples,
+        decision=evaluation.decision,
+        reason=evaluation.reason,
+        findings=[FindingPart(**asdict(finding)) for finding in evaluation.findings],
+        seconds=evaluation.seconds,
+    )
+
+
 def _cost(row: PipelineRow, triggers: Sequence[TriggerRow], trained: Sequence[TriggerRow]) -> CostPart:
     return CostPart(
         trainings=len(trained),
@@ -263,6 +283,8 @@ def _cost(row: PipelineRow, triggers: Sequence[TriggerRow], trained: Sequence[Tr
         evaluate_seconds=row.evaluate_seconds + row.evaluate_reused_seconds,
         select_seconds=sum(trigger.select_seconds for trigger in triggers),
         trigger_seconds=row.trigger_seconds,
+        trigger_samples_embedded=row.trigger_embedded,
+        trigger_samples_predicted=row.trigger_predicted,
         ingest_seconds=row.ingest_seconds,
         wall_seconds=_wall_seconds(row),
     )

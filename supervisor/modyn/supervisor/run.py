@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
-from modyn.core.errors import CancelledError, InvalidInputError, ModynError
+from modyn.core.errors import CancelledError, ConflictError, InvalidInputError, ModynError
 from modyn.core.keysets import KeySet
-from modyn.core.plugins.triggers import Firing
+from modyn.core.plugins.triggers import Arrivals, Firing
 from modyn.proto import supervisor_pb2 as pb
 from modyn.supervisor import journal as status_of
 from modyn.supervisor.arrivals import ArrivalSource, LiveSource, ReplaySource
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.datasets import Datasets
 from modyn.supervisor.evaluation import Evaluations
-from modyn.supervisor.journal import PipelineRow, TriggerRow
+from modyn.supervisor.journal import EvaluationRow, PipelineRow, TriggerRow
+from modyn.supervisor.labels import KnownLabels
 from modyn.supervisor.loop import TriggerLoop
+from modyn.supervisor.observing import PipelineObserver
+from modyn.supervisor.pacing import GRACE_SECONDS, Paced
 from modyn.supervisor.training import Trainings
 
 logger = logging.getLogger(__name__)
+
+_JOURNAL_SECONDS = 2.0
+"""Evaluations that did not fire are journaled at most this often."""
 
 
 class PipelineRun:
@@ -45,9 +53,24 @@ class PipelineRun:
         self._total: int | None = None
         """How many samples a replay will see."""
         self._cut_short = False
-        self._trainings = Trainings(run)
+        self._labels = KnownLabels(run)
+        self._trainings = Trainings(run, self._labels)
         self._evaluations = Evaluations(run)
-        self._loop = TriggerLoop(run.config.trigger, self._on_firing, self._on_done, run.options.maximum_triggers)
+        self._observer = PipelineObserver(run, self._labels)
+        self._paced: Paced | None = None
+        self._requests: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
+        """To fire now."""
+        self._takes_no_more = False
+        self._unwritten: list[EvaluationRow] = []
+        self._written_at = time.monotonic()
+        self._loop = TriggerLoop(
+            run.config.trigger,
+            self._observer,
+            handle=self._on_simulated if run.options.simulate else self._on_firing,
+            done=self._on_done,
+            explain=self._on_evaluated,
+            maximum_triggers=run.options.maximum_triggers,
+        )
         self._thread = threading.Thread(target=self._run, name=f"pipeline-{row.id}", daemon=True)
 
     def start(self) -> None:
@@ -68,6 +91,20 @@ class PipelineRun:
         self._stop.kill()
         if self._source is not None:
             self._source.stop()
+
+    def fire(self) -> Future[int]:
+        """Fires the trigger as soon as nothing else is under way.
+
+        Returns:
+            The index of the trigger once it has fired, or a ConflictError.
+        """
+        request: Future[int] = Future()
+        self._requests.put(request)
+        if self._takes_no_more:
+            self._answer_requests(ended=True)
+        if self._paced is not None:
+            self._paced.wake()
+        return request
 
     def wait(self, timeout_seconds: float | None = None) -> None:
         self._thread.join(timeout_seconds)
@@ -102,6 +139,7 @@ class PipelineRun:
                 "error": "the server ended while the pipeline ran; run it again, finished trainings are reused",
                 "input_error": False,
             }
+        self._observer.close()
         self._finish(outcome)
 
     def _work(self) -> None:
@@ -111,9 +149,10 @@ class PipelineRun:
         run_end_key = None if options.live else end_key
         if options.end_key is not None:
             run_end_key = min(end_key, options.end_key)
-        self._trainings.begin()
+        self._labels.begin()
         source = self._open_source(datasets, end_key, run_end_key)
-        self._evaluations.prepare(datasets, run_end_key)
+        if not options.simulate:
+            self._evaluations.prepare(datasets, run_end_key)
         self._update(ingest_seconds=datasets.ingest_seconds, end_key=run_end_key)
         self._move_on(status_of.RUNNING, status_of.STARTING)
         try:
@@ -124,8 +163,10 @@ class PipelineRun:
         self._cut_short = self._stop.stopped
         if run_end_key is not None and not self._loop.progress.samples_seen and not self._stop.stopped:
             raise InvalidInputError(f"dataset {config.data.dataset_id!r} has no samples in the stretch to be replayed")
+        self._write_evaluations()
         self._update(**self._position())
-        self._evaluations.after_pipeline(self._triggers)
+        if not options.simulate:
+            self._evaluations.after_pipeline(self._triggers)
 
     def _open_source(self, datasets: Datasets, end_key: int, run_end_key: int | None) -> ArrivalSource:
         """Where arrivals come from."""
@@ -145,14 +186,53 @@ class PipelineRun:
         return source
 
     def _consume(self, source: ArrivalSource) -> None:
+        pieces: Iterable[Arrivals | None] = source
+        if self._context.options.live:
+            pieces = self._paced = Paced(source, self._next_look)
         try:
-            for arrivals in source:
-                self._loop.feed(arrivals)
+            for arrivals in pieces:
+                self._answer_requests()
+                if arrivals is None:
+                    self._tick()
+                else:
+                    self._loop.feed(arrivals)
+                self._write_evaluations(at_most_every=_JOURNAL_SECONDS)
                 self._report_data()
                 if self._loop.exhausted:
                     return
         finally:
             source.stop()  # a pipeline that failed must not keep storage watching a folder for it
+            self._takes_no_more = True
+            self._answer_requests(ended=True)
+
+    def _next_look(self) -> float | None:
+        """When a live pipeline looks again if nothing arrives, Unix seconds."""
+        due = self._loop.next_tick
+        return None if due is None else due + GRACE_SECONDS
+
+    def _tick(self) -> None:
+        due = self._loop.next_tick
+        if due is not None and time.time() >= due + GRACE_SECONDS:
+            self._loop.tick(due)
+
+    def _answer_requests(self, *, ended: bool = False) -> None:
+        """Fires for those who asked for it."""
+        while True:
+            try:
+                request = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            if not request.set_running_or_notify_cancel():
+                continue
+            try:
+                if ended:
+                    raise ConflictError("the pipeline takes no more data")
+                self._loop.check_can_fire()
+            except ConflictError as error:
+                request.set_exception(error)
+                continue
+            request.set_result(len(self._triggers))
+            self._loop.fire("asked for by hand")
 
     def _report_data(self) -> None:
         seen = self._loop.progress
@@ -168,8 +248,27 @@ class PipelineRun:
             evaluate_seconds = self._evaluations.after_training([*self._triggers, row], firing.timestamp)
         return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
 
+    def _on_simulated(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
+        self.events.add(
+            trigger=pb.TriggerStatus(
+                index=row.trigger_index, timestamp=firing.timestamp, reason=firing.reason, num_new=len(new_data)
+            )
+        )
+        return replace(row, samples=len(new_data))
+
+    def _on_evaluated(self, rows: Sequence[EvaluationRow]) -> None:
+        self._unwritten += rows
+
+    def _write_evaluations(self, *, at_most_every: float = 0.0) -> None:
+        now = time.monotonic()
+        if self._unwritten and now - self._written_at >= at_most_every:
+            self._context.journal.add_evaluations(self._row.id, self._unwritten)
+            self._unwritten, self._written_at = [], now
+
     def _on_done(self, row: TriggerRow, state: dict[str, Any]) -> None:
-        self._context.journal.add_trigger(self._row.id, row, trigger_state=state, **self._position())
+        rows, self._unwritten = self._unwritten, []
+        self._context.journal.add_trigger(self._row.id, row, evaluations=rows, trigger_state=state, **self._position())
+        self._written_at = time.monotonic()
         self._triggers.append(row)
         self.events.add(
             trigger=pb.TriggerStatus(
@@ -193,6 +292,8 @@ class PipelineRun:
             "last_timestamp": progress.data_clock,
             "cursor": progress.cursor,
             "trigger_seconds": progress.trigger_seconds,
+            "trigger_embedded": self._observer.samples_embedded,
+            "trigger_predicted": self._observer.samples_predicted,
         }
         if self._context.options.live:  # the stretch seen so far, for a replay of it
             position["end_key"] = progress.cursor

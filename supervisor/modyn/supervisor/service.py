@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
 
 import grpc
 
 from modyn.core.arrow import MESSAGE_BYTES, slices
 from modyn.core.catalog import Catalog
 from modyn.core.config.reader import load_pipeline_text, resolved_yaml
-from modyn.core.errors import InvalidInputError, UnavailableError
+from modyn.core.errors import CancelledError, ConflictError, InvalidInputError, UnavailableError
 from modyn.core.peers import Peers
 from modyn.core.values import to_value
 from modyn.core.versions import PROTOCOL_VERSION, package_version
@@ -91,6 +92,7 @@ class SupervisorService(SupervisorServicer):
         options = RunOptions.from_request(request, allow_user_code=self._allow_user_code)
         check_allowed(config.data, options.code_root, allow_user_code=self._allow_user_code)
         options.check_paths(config)
+        options.check_trigger(config.trigger)
         row = self._journal.create_pipeline(
             PipelineRow(
                 id=0,
@@ -98,6 +100,7 @@ class SupervisorService(SupervisorServicer):
                 dataset=config.data.dataset_id,
                 status=status_of.STARTING,
                 live=options.live,
+                simulated=options.simulate,
                 resolved_yaml=resolved_yaml(config),
                 replay_order=options.order,
                 created_at=time.time(),
@@ -156,6 +159,21 @@ class SupervisorService(SupervisorServicer):
                 run.wait(1.0)
         return self._pipeline(pipeline_id)
 
+    def FirePipeline(self, request: pb.FirePipelineRequest, context: grpc.ServicerContext) -> pb.FirePipelineResponse:
+        pipeline_id = _parse_id(request.id)
+        run = self._runs.get(pipeline_id)
+        if run is None or run.finished:
+            status = pb.Pipeline.Status.Name(self._pipeline(pipeline_id).status).lower()
+            raise ConflictError(f"pipeline {pipeline_id} is {status}; only a running one can be triggered")
+        fired = run.fire()
+        while context.is_active():
+            try:
+                return pb.FirePipelineResponse(trigger_index=fired.result(timeout=1.0))
+            except FutureTimeoutError:
+                self._check_running(run)
+        fired.cancel()
+        raise CancelledError("the caller went away")
+
     def GetReport(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> Iterator[pb.ReportChunk]:
         row = self._journal.pipeline(_parse_id(request.id))
         document = to_value(build_report(self._journal, row).model_dump(mode="json"))
@@ -172,6 +190,11 @@ class SupervisorService(SupervisorServicer):
         )
 
     # ------------------------------------------------------------------------------------------------- helpers
+
+    @staticmethod
+    def _check_running(run: PipelineRun) -> None:
+        if run.finished:
+            raise ConflictError("the pipeline ended before its trigger could fire")
 
     def _forget_old_runs(self) -> None:
         """Finished runs stay for late watchers, but not without bound; the journal has all of them."""
@@ -208,6 +231,7 @@ def _describe(row: PipelineRow, num_triggers: int) -> pb.Pipeline:
         samples_seen=row.samples_seen,
         notices=row.notices,
         dataset=row.dataset,
+        simulated=row.simulated,
     )
     if row.error is not None:
         message.error.CopyFrom(pb.PipelineError(message=row.error, input_error=bool(row.input_error)))

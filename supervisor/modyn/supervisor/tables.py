@@ -14,6 +14,7 @@ PIPELINES = sa.Table(
     sa.Column("dataset", sa.Text, nullable=False),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("live", sa.Boolean, nullable=False),
+    sa.Column("simulated", sa.Boolean, nullable=False),  # nothing was trained
     sa.Column("resolved_yaml", sa.Text, nullable=False),
     sa.Column("replay_order", sa.Text, nullable=False),  # event | arrival
     sa.Column("start_time", sa.BigInteger),
@@ -34,6 +35,8 @@ PIPELINES = sa.Table(
     sa.Column("trigger_state", sa.JSON),
     sa.Column("ingest_seconds", sa.Float, nullable=False),
     sa.Column("trigger_seconds", sa.Float, nullable=False),
+    sa.Column("trigger_embedded", sa.BigInteger, nullable=False),  # samples shown to models for the trigger
+    sa.Column("trigger_predicted", sa.BigInteger, nullable=False),
     sa.Column("evaluate_seconds", sa.Float, nullable=False),
     sa.Column("evaluate_reused_seconds", sa.Float, nullable=False),
     sqlite_autoincrement=True,  # the id of a deleted pipeline is never given again
@@ -65,6 +68,21 @@ TRIGGERS = sa.Table(
     sa.Column("store_seconds", sa.Float, nullable=False),
     sa.Column("evaluate_seconds", sa.Float, nullable=False),
     sa.Column("total_seconds", sa.Float, nullable=False),
+)
+
+EVALUATIONS = sa.Table(
+    "trigger_evaluations",
+    METADATA,
+    sa.Column("pipeline_id", sa.Integer, sa.ForeignKey("pipelines.id"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),  # 0, 1, 2 …
+    sa.Column("trigger_index", sa.Integer),  # of the trigger that it fired
+    sa.Column("first_timestamp", sa.BigInteger, nullable=False),
+    sa.Column("last_timestamp", sa.BigInteger, nullable=False),
+    sa.Column("num_samples", sa.BigInteger, nullable=False),
+    sa.Column("decision", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("findings", sa.JSON, nullable=False),  # few numbers each, read only together
+    sa.Column("seconds", sa.Float, nullable=False),
 )
 
 WINDOWS = sa.Table(

@@ -23,24 +23,20 @@ from modyn.supervisor.labels import KnownLabels
 class Trainings:
     """Runs the trainings of one pipeline, one after the other, each warm-started from the last."""
 
-    def __init__(self, run: RunContext) -> None:
+    def __init__(self, run: RunContext, labels: KnownLabels) -> None:
         self._pipeline_id = str(run.pipeline_id)
         self._config = config = run.config
         self._options = run.options
         self._peers = run.peers
         self._events = run.events
         self._stop = run.stop
-        self._labels = KnownLabels(run)
+        self._labels = labels
         self._last_model: str | None = None
         # Sections are encoded once: a trigger's fixed cost should hold nothing that can be done before.
         self._selection = to_value(SELECTION_POLICIES.dump(config.selection_strategy))
         self._training = to_value(config.training.model_dump(mode="json"))
         self._model = to_value(config.model.model_dump(mode="json"))
         self._data = to_value(config.data.model_dump(mode="json"))
-
-    def begin(self) -> None:
-        """The run begins; the dataset exists."""
-        self._labels.begin()
 
     def run(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
         """Selects and trains; answers ``row`` with what became of it.

@@ -25,9 +25,10 @@ def watch(
     """Show what a pipeline does until it has ended; Ctrl-C ends the watching, not the pipeline."""
     import sys
 
+    from modyn.client.api import raise_for_status
     from modyn.client.connection import Target, connected
     from modyn.client.display import display_for
-    from modyn.client.running import follow, raise_for_status
+    from modyn.client.running import follow
     from modyn.client.tables import print_pipeline
 
     with connected(Target(server, state, catalog), what="watch") as client:

@@ -58,7 +58,7 @@ def run(
     a second Ctrl-C gives up.
     """
     mode = _mode(live, start=start_replay_at, stop=stop_replay_at, order=order, start_key=start_key, end_key=end_key)
-    config = _load_runnable(pipeline)
+    config = load_runnable(pipeline)
     from modyn.client.connection import Target
     from modyn.client.running import run_pipeline
 
@@ -93,7 +93,7 @@ def submit(
     Follow it with `watch`. The server is the one named by `--server`, or the one that uses the state directory.
     """
     mode = _mode(live, start=start_replay_at, stop=stop_replay_at, order=order, start_key=start_key, end_key=end_key)
-    _load_runnable(pipeline)
+    load_runnable(pipeline)
     from modyn.client.connection import Target, running_server
 
     with running_server(Target(server, state, None)) as client:
@@ -103,14 +103,10 @@ def submit(
 def _mode(
     live: bool, *, start: int | None, stop: int | None, order: Order, start_key: int | None, end_key: int | None
 ) -> ReplayOptions | LiveOptions:
-    from modyn.client.api import LiveOptions, ReplayOptions
-
     if not live:
-        if start is not None and stop is not None and stop <= start:
-            raise typer.BadParameter(f"--stop-replay-at {stop} must be later than --start-replay-at {start}")
-        if end_key is not None and end_key <= (start_key or 0):
-            raise typer.BadParameter(f"--end-key {end_key} must be larger than --start-key {start_key or 0}")
-        return ReplayOptions(start=start, stop=stop, order=order.value, start_key=start_key, end_key=end_key)
+        return replay_options(start=start, stop=stop, order=order, start_key=start_key, end_key=end_key)
+    from modyn.client.api import LiveOptions
+
     replay_only = {"--start-replay-at": start, "--stop-replay-at": stop, "--end-key": end_key}
     given = [name for name, value in replay_only.items() if value is not None]
     if given or order is not Order.EVENT:
@@ -118,7 +114,23 @@ def _mode(
     return LiveOptions(start_key=start_key)
 
 
-def _load_runnable(pipeline: Path) -> PipelineConfig:
+def replay_options(
+    *, start: int | None, stop: int | None, order: Order, start_key: int | None, end_key: int | None
+) -> ReplayOptions:
+    """
+    Raises:
+        typer.BadParameter: the options contradict each other.
+    """
+    if start is not None and stop is not None and stop <= start:
+        raise typer.BadParameter(f"--stop-replay-at {stop} must be later than --start-replay-at {start}")
+    if end_key is not None and end_key <= (start_key or 0):
+        raise typer.BadParameter(f"--end-key {end_key} must be larger than --start-key {start_key or 0}")
+    from modyn.client.api import ReplayOptions
+
+    return ReplayOptions(start=start, stop=stop, order=order.value, start_key=start_key, end_key=end_key)
+
+
+def load_runnable(pipeline: Path) -> PipelineConfig:
     """The pipeline, or all that is wrong with it; before anything is started."""
     from modyn.core.config.reader import load_pipeline_file
 

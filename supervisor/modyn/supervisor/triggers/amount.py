@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from time import perf_counter
+
 from pydantic import Field, PositiveInt
 
-from modyn.core.plugins.triggers import TRIGGERS, Arrivals, Firing, Trigger, TriggerState
+from modyn.core.plugins.triggers import TRIGGERS, Arrivals, Finding, Firing, Observer, Step, Trigger
+from modyn.supervisor.triggers.spans import SpanState
 
 
-class AmountState(TriggerState):
-    """``pending``: samples seen since the last firing."""
-
-    pending: int = 0
+class AmountState(SpanState):
+    """Of the samples since the last firing."""
 
 
 @TRIGGERS.register("DataAmountTrigger")
@@ -20,8 +21,8 @@ class DataAmountTrigger(Trigger):
     >>> import numpy as np
     >>> trigger = DataAmountTrigger(num_samples=3)
     >>> arrivals = Arrivals(keys=np.arange(5), timestamps=np.array([10, 20, 30, 40, 50]))
-    >>> state, firing = trigger.next_firing(trigger.initial_state(), arrivals)
-    >>> firing.position, firing.timestamp
+    >>> step = trigger.next_firing(trigger.initial_state(), arrivals, observe=None)
+    >>> step.firing.position, step.firing.timestamp
     (3, 30)
     """
 
@@ -29,9 +30,14 @@ class DataAmountTrigger(Trigger):
 
     num_samples: PositiveInt = Field(description="How many new samples make a trigger.")
 
-    def next_firing(self, state: AmountState, arrivals: Arrivals) -> tuple[AmountState, Firing | None]:
+    def next_firing(self, state: AmountState, arrivals: Arrivals, observe: Observer) -> Step:
+        started = perf_counter()
         missing = self.num_samples - state.pending
         if len(arrivals) < missing:
-            return AmountState(pending=state.pending + len(arrivals)), None
-        timestamp = int(arrivals.timestamps[missing - 1])
-        return AmountState(), Firing(missing, timestamp, f"{self.num_samples:,} new samples")
+            return Step(state.after(arrivals.timestamps))
+        reason = f"{self.num_samples:,} new samples"
+        count = float(self.num_samples)
+        evaluation = state.after(arrivals.timestamps[:missing]).fired(
+            reason, (Finding("", count, count, decision=True),), started
+        )
+        return Step(AmountState(), Firing(missing, int(arrivals.timestamps[missing - 1]), reason), (evaluation,))

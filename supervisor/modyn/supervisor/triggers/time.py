@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from time import perf_counter
 
-import numpy as np
 from pydantic import Field
 
-from modyn.core.arrow import Int64Array
 from modyn.core.durations import Duration, format_duration
-from modyn.core.plugins.triggers import TRIGGERS, Arrivals, Firing, Trigger, TriggerState
-
-FIRST_BLOCK = 1024
-"""Samples looked at first when searching a boundary; doubled while nothing is found, so that a search costs
-what it skips and not what it is given."""
+from modyn.core.plugins.triggers import TRIGGERS, Arrivals, Finding, Firing, Observer, Step, Trigger
+from modyn.supervisor.triggers.spans import SpanState, first_at_or_after, moment_text
 
 
-class TimeState(TriggerState):
-    """``pending``: samples since the last firing; ``next_boundary``: Unix seconds, None before the first sample."""
+class TimeState(SpanState):
+    """``next_boundary``: Unix seconds, None before the first sample."""
 
-    pending: int = 0
     next_boundary: int | None = None
 
 
@@ -34,8 +28,8 @@ class TimeTrigger(Trigger):
     >>> import numpy as np
     >>> trigger = TimeTrigger(every="10s")
     >>> arrivals = Arrivals(keys=np.arange(4), timestamps=np.array([0, 9, 25, 26]))
-    >>> state, firing = trigger.next_firing(trigger.initial_state(), arrivals)
-    >>> firing.position, firing.timestamp, state.next_boundary
+    >>> step = trigger.next_firing(trigger.initial_state(), arrivals, observe=None)
+    >>> step.firing.position, step.firing.timestamp, step.state.next_boundary
     (2, 25, 30)
     """
 
@@ -46,45 +40,26 @@ class TimeTrigger(Trigger):
         None, description="Where the boundaries are counted from, Unix seconds; by default the first sample."
     )
 
-    def next_firing(self, state: TimeState, arrivals: Arrivals) -> tuple[TimeState, Firing | None]:
+    def next_firing(self, state: TimeState, arrivals: Arrivals, observe: Observer) -> Step:
+        started = perf_counter()
         timestamps = arrivals.timestamps
-        if len(timestamps) == 0:
-            return state, None
-        boundary = state.next_boundary
+        if not len(timestamps):
+            return Step(state)
+        first, boundary = int(timestamps[0]), state.next_boundary
         if boundary is None:
-            start = int(timestamps[0]) if self.start_timestamp is None else self.start_timestamp
-            boundary = start + self.every
-        position = _first_at_or_after(timestamps, boundary)
-        if position == 0 and state.pending == 0:  # the interval is empty: move on without firing
-            boundary = self._boundary_after(boundary, int(timestamps[0]))
-            position = _first_at_or_after(timestamps, boundary)
+            boundary = (first if self.start_timestamp is None else self.start_timestamp) + self.every
+        if not state.pending and first >= boundary:  # the interval is empty: move on without firing
+            boundary = self._boundary_after(boundary, first)
+        position = first_at_or_after(timestamps, boundary)
         if position is None:
-            return TimeState(pending=state.pending + len(timestamps), next_boundary=boundary), None
+            return Step(state.after(timestamps).model_copy(update={"next_boundary": boundary}))
         timestamp = int(timestamps[position])
-        reason = f"{format_duration(self.every)} of data time passed at {_moment(boundary)}"
+        reason = f"{format_duration(self.every)} of data time passed at {moment_text(boundary)}"
+        finding = Finding("", float(timestamp), float(boundary), decision=True)
+        evaluation = state.after(timestamps[:position]).fired(reason, (finding,), started)
         state = TimeState(next_boundary=self._boundary_after(boundary, timestamp))
-        return state, Firing(position, timestamp, reason)
+        return Step(state, Firing(position, timestamp, reason), (evaluation,))
 
     def _boundary_after(self, boundary: int, timestamp: int) -> int:
         """The first boundary later than a timestamp that has reached ``boundary``."""
         return boundary + self.every * ((timestamp - boundary) // self.every + 1)
-
-
-def _moment(seconds: int) -> str:
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):  # no year of ours, such as milliseconds taken for seconds
-        return str(seconds)
-
-
-def _first_at_or_after(timestamps: Int64Array, boundary: int) -> int | None:
-    """Position of the first timestamp >= boundary in a column that need not be sorted."""
-    start, size = 0, FIRST_BLOCK
-    while start < len(timestamps):
-        reached = timestamps[start : start + size] >= boundary
-        offset = int(np.argmax(reached))
-        if reached[offset]:
-            return start + offset
-        start += size
-        size *= 2
-    return None

@@ -1,0 +1,57 @@
+"""What detectors on the stream of errors share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Literal, NamedTuple
+
+from modyn.core.plugins.performance import Errors, Judgement, Measured, PerformanceCriterion
+
+Mode = Literal["up", "down", "both"]
+
+
+class Detections(NamedTuple):
+    """What came of feeding errors.
+
+    Attributes:
+        state: the new one.
+        positions: of the errors at which a change was detected, ascending.
+        statistic: at the last detection, or where the errors end; None if there was nothing to compare yet.
+        threshold: what it was compared with.
+    """
+
+    state: Any
+    positions: tuple[int, ...]
+    statistic: float | None
+    threshold: float | None
+
+
+class StreamingDetector(PerformanceCriterion):
+    """A detector that reads whether predictions were wrong, one after the other.
+
+    It fires if it detects a change among the labels that became known since the last evaluation, and starts afresh
+    after each detection. It also starts afresh after every training, whoever caused it: the errors of another model
+    are another stream, and the step between the two would look like a change. What becomes known later of earlier
+    models is not fed.
+    """
+
+    @abstractmethod
+    def feed(self, state: Any, errors: Errors) -> Detections:
+        """Reads errors in their order.
+
+        Args:
+            state: of :attr:`state_type`; not modified.
+            errors: whether each prediction was wrong, bool [k].
+        """
+
+    def judge(self, state: Any, measured: Measured) -> Judgement:
+        found = self.feed(state, measured.errors)
+        note = ""
+        if not len(measured.errors):
+            note = "no label of the newest model's predictions became known"
+        elif found.positions:
+            note = f"detected after {found.positions[0] + 1:,} of {len(measured.errors):,} new labels"
+        return Judgement(found.state, bool(found.positions), found.statistic, found.threshold, note)
+
+    def trained(self, state: Any) -> Any:
+        return self.initial_state()
