@@ -81,7 +81,7 @@ def test_a_simulated_delay_scores_with_the_model_of_the_time() -> None:
     assert accuracies(run) == [None, None, 0.25, None, 1.0]
     assert run.evaluations[1].reason == "no decision: no label became known"
     assert "earlier models" in run.evaluations[3].reason  # interval 2 was predicted by the model that was replaced
-    assert observer.predicted["model-0"].tolist() == [0] * 4 + [1] * 8 + [0] * 8
+    assert observer.predicted["model-0"].tolist() == [0] * 4 + [1] * 4 + [0] * 12
     assert observer.predicted["model-1"].tolist() == [0] * 12 + [1] * 4 + [0] * 4
 
 
@@ -169,7 +169,7 @@ def test_a_training_of_an_enclosing_trigger_splits_the_interval() -> None:
     state = trigger.after_training(state, TrainingOutcome(1, "other", 2, 1.0))
     step = trigger.next_firing(state, Arrivals(np.arange(12), times).from_position(10), observer)
     assert step.evaluations[0].num_samples == 4
-    assert observer.predicted["model-0"].tolist() == [0] * 4 + [1] * 6 + [0] * 2
+    assert observer.predicted["model-0"].tolist() == [0] * 4 + [1] * 4 + [0] * 4
     assert observer.predicted["other"].tolist() == [0] * 10 + [1] * 2
 
 
@@ -181,7 +181,7 @@ def test_two_such_trainings_in_one_interval() -> None:
     state = trigger.next_firing(state, arrivals.slice(9, 11), observer).state
     state = trigger.after_training(state, TrainingOutcome(2, "third", 2, 1.0))
     trigger.next_firing(state, arrivals.slice(11, 12), observer)
-    assert [counts.nonzero()[0].tolist() for counts in observer.predicted.values()] == [[4, 5, 6, 7, 8], [9, 10], [11]]
+    assert [counts.nonzero()[0].tolist() for counts in observer.predicted.values()] == [[4, 5, 6, 7], [9, 10], [11]]
 
 
 @settings(max_examples=25)

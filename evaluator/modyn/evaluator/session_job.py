@@ -166,6 +166,8 @@ class SampleObserver:
     def _said(self, request: ObserveRequest) -> Iterator[_Said]:
         keys = KeySet.from_proto(request.keys)
         if not len(keys):
+            if request.model:
+                self._models.get(request.model)
             return
         module = self._models.get(request.model)
         tap = self._models.tap(module) if request.embeddings else None

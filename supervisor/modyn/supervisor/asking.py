@@ -55,7 +55,19 @@ class ObserveStream:
         self._session = session
         self._requests: queue.SimpleQueue[ObserveRequest | None] = queue.SimpleQueue()
         self._answers: Iterator[ObserveAnswer] | None = None
+        self._unheard = 0
+        """Requests whose answers nobody will read."""
+        self._expected = 0
+        """Requests of the question that is being answered."""
         self._opened = ExitStack()
+
+    def prepare(self, model: str) -> None:
+        """Has a model loaded, or with an empty name the job started, while the caller does something else.
+
+        What goes wrong shows with the next question.
+        """
+        self._open([ObserveRequest(model=model)])
+        self._unheard += 1  # nothing is sent between a question and its answer
 
     def ask(self, model: str, keys: Int64Array, wanted: set[str], labels: pa.Array | None = None) -> Said:
         """What a model says of samples.
@@ -70,10 +82,28 @@ class ObserveStream:
             ModynError: whatever the evaluator or its job raised.
             CancelledError: the pipeline was stopped.
         """
+        self.send(model, keys, wanted, labels)
+        return self.receive()
+
+    def send(self, model: str, keys: Int64Array, wanted: set[str], labels: pa.Array | None = None) -> None:
+        """The first half of :meth:`ask`; the caller may do something else before it calls :meth:`receive`."""
         requests = list(_requests(model, keys, wanted, labels))
+        self._unheard += self._expected  # of a question whose caller never came back
+        self._expected = 0
+        self._open(requests)
+        self._expected = len(requests)
+
+    def receive(self) -> Said:
+        """The answer to what was sent last."""
         try:
-            answers = self._open(requests)
-            return _joined([answer for _ in requests for answer in _one(answers)])
+            assert self._answers is not None, "something was sent"
+            for _ in range(self._unheard):
+                for _ in _one(self._answers):
+                    pass
+            self._unheard = 0
+            said = _joined([answer for _ in range(self._expected) for answer in _one(self._answers)])
+            self._expected = 0
+            return said
         except BaseException:
             self._drop()
             raise
@@ -90,7 +120,7 @@ class ObserveStream:
                 pass
         self._drop()
 
-    def _open(self, requests: list[ObserveRequest]) -> Iterator[ObserveAnswer]:
+    def _open(self, requests: list[ObserveRequest]) -> None:
         if self._answers is None:
             requests[0].session.CopyFrom(self._session)
             # The queue belongs to this stream: its reader may still wait for one that ended.
@@ -99,12 +129,12 @@ class ObserveStream:
             self._answers = self._opened.enter_context(self._stop.cancellable(answers, on_stop=True))
         for request in requests:
             self._requests.put(request)
-        return self._answers
 
     def _drop(self) -> None:
         self._requests.put(None)
         self._opened.close()
         self._answers = None
+        self._unheard = self._expected = 0
 
 
 def _requests(model: str, keys: Int64Array, wanted: set[str], labels: pa.Array | None) -> Iterator[ObserveRequest]:

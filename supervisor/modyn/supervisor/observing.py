@@ -22,7 +22,7 @@ from modyn.evaluator.samples import class_labels
 from modyn.proto.common_pb2 import CodeOrigin
 from modyn.proto.evaluator_pb2 import ObserveSession
 from modyn.storage.reader import Column, Order, read_columns, read_samples
-from modyn.supervisor.asking import EMBEDDINGS, PREDICTIONS, SCORES, ObserveStream
+from modyn.supervisor.asking import EMBEDDINGS, PREDICTIONS, SCORES, ObserveStream, Said
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.features import holds_numbers, matrix_of
 from modyn.supervisor.labels import KnownLabels
@@ -33,6 +33,10 @@ CACHE_BYTES = 512 << 20
 
 OWNERS_KEPT = 2
 """Models, and sets of columns, whose answers are kept: a trigger compares the newest model with the one before."""
+
+EXPECTED_LABELS = 0.9
+"""Samples are predicted while their labels are looked up if this share of them had one last time. Those without one
+are not asked for again: what was said of them is kept."""
 
 READ_ROWS = 4_096
 """Rows per batch of raw columns."""
@@ -74,6 +78,8 @@ class PipelineObserver(Observer):
         # What was ever asked for is fetched along from then on, so that no sample has to be shown twice.
         self._wanted: set[str] = set()
         self._newest = 0
+        self._labelled_share = 1.0
+        """Of the samples that were last asked about, those that had a label."""
         self.samples_predicted = 0
         self.samples_embedded = 0
         self.samples_read = 0
@@ -82,6 +88,10 @@ class PipelineObserver(Observer):
     def close(self) -> None:
         """Ends the job at the evaluator; a later question would start another one."""
         self._stream.close()
+
+    def prepare(self, model: str | None = None) -> None:
+        """Says what will be asked about next, so that it is ready then: a model, or at first just the job."""
+        self._stream.prepare(model or "")
 
     def generator(self, index: int) -> np.random.Generator:
         return generator(self._seed, Purpose.TRIGGER, index)
@@ -111,11 +121,14 @@ class PipelineObserver(Observer):
             distinct = self._noted(np.unique(keys))
             if not len(distinct):
                 return KnownOutcomes(distinct, Outcomes(distinct, distinct), distinct)
-            there, labels = self._labels_of(distinct, known_at, self._newest if newest_key is None else newest_key)
+            wanted = {PREDICTIONS, SCORES} if scores else {PREDICTIONS}
+            with self._asked_ahead(distinct, model, wanted):
+                there, labels = self._labels_of(distinct, known_at, self._newest if newest_key is None else newest_key)
+            self._labelled_share = 1 - labels.null_count / max(len(labels), 1)
             labelled = there[labels.is_valid().to_numpy(zero_copy_only=False)]
             # Whatever is kept of deleted samples is not looked at: these are still there.
             rows = _RowsOf(keys[np.isin(keys, labelled)])
-            classes = self._ask(rows, model, {PREDICTIONS, SCORES} if scores else {PREDICTIONS}, labels.drop_null())
+            classes = self._ask(rows, model, wanted, labels.drop_null())
             deleted_meanwhile = rows.missing
             gone = np.union1d(np.setdiff1d(distinct, there), deleted_meanwhile)
             answered, inverse = rows.answered
@@ -125,6 +138,26 @@ class PipelineObserver(Observer):
                 rows.in_order(SCORES) if scores else None,
             )
             return KnownOutcomes(answered, outcomes, gone)
+
+    @contextmanager
+    def _asked_ahead(self, keys: Int64Array, model: str, wanted: set[str]) -> Iterator[None]:
+        """Has a model look at samples while the block runs, if they probably have labels; what it says is kept."""
+        rows = _RowsOf(keys)
+        self._wanted |= wanted
+        rows.fill_from(self._cache, model, wanted)
+        missing = rows.missing
+        if self._transforms_labels or self._labelled_share < EXPECTED_LABELS or not len(missing):
+            yield
+            return
+        self._stream.send(model, missing, self._wanted)
+        yield
+        self._keep(model, self._stream.receive())
+
+    def _keep(self, model: str, said: Said) -> None:
+        self.samples_predicted += len(said.keys)
+        self.samples_embedded += len(said.keys) if EMBEDDINGS in self._wanted else 0
+        for kind, matrix in said.rows.items():
+            self._cache.add(kind, model, said.keys, matrix)
 
     def _noted(self, keys: Int64Array) -> Int64Array:
         self._newest = max(self._newest, int(keys.max(initial=0)))
@@ -141,11 +174,8 @@ class PipelineObserver(Observer):
             classes = class_labels(labels, self._dataset)
         if len(missing) or (transform is not None and len(transform)):
             said = self._stream.ask(model, missing, self._wanted, transform)
-            self.samples_predicted += len(said.keys)
-            self.samples_embedded += len(said.keys) if EMBEDDINGS in self._wanted else 0
             rows.fill(said.keys, {kind: matrix for kind, matrix in said.rows.items() if kind in wanted})
-            for kind, matrix in said.rows.items():
-                self._cache.add(kind, model, said.keys, matrix)
+            self._keep(model, said)
             classes = said.classes if transform is not None else classes
         return classes
 

@@ -155,6 +155,8 @@ class PipelineRun:
             self._evaluations.prepare(datasets, run_end_key)
         self._update(ingest_seconds=datasets.ingest_seconds, end_key=run_end_key)
         self._move_on(status_of.RUNNING, status_of.STARTING)
+        if config.trigger.needs_model:
+            self._observer.prepare()
         try:
             self._consume(source)
         except CancelledError:
@@ -245,6 +247,8 @@ class PipelineRun:
         row = self._trainings.run(firing, new_data, row)
         evaluate_seconds = 0.0
         if row.model is not None:
+            if self._context.config.trigger.needs_model:
+                self._observer.prepare(row.model)
             evaluate_seconds = self._evaluations.after_training([*self._triggers, row], firing.timestamp)
         return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
 

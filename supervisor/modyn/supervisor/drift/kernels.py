@@ -63,10 +63,10 @@ class Factors(NamedTuple):
         right = np.concatenate((scaled, ones, exponents), axis=1)
         return cls(left, np.ascontiguousarray(right.T))
 
-    def kernel(self, rows: slice, columns: slice) -> Features:
-        """A part of the kernel matrix, float32."""
-        part = self.left[rows] @ self.right[:, columns]
-        return np.asarray(np.exp(part, out=part), dtype=np.float32)
+    def kernel(self, rows: slice, columns: slice) -> Features | Numbers:
+        """A part of the kernel matrix."""
+        part: Features | Numbers = self.left[rows] @ self.right[:, columns]
+        return np.exp(part, out=part)
 
 
 class Forms(NamedTuple):

@@ -61,6 +61,10 @@ class PendingLabels(BaseModel):
         """Without samples whose event time is earlier."""
         return self._only(self.timestamps >= timestamp)
 
+    def forget_models_before(self, number: int) -> Self:
+        """Without samples that models with a lower number predicted."""
+        return self._only(self.numbers >= number)
+
     def learn(
         self, observe: Observer, *, clock: int, delay: int | None, scores: bool, newest_key: int | None = None
     ) -> tuple[Self, tuple[Learned, ...]]:

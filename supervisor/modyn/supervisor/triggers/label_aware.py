@@ -60,14 +60,17 @@ class Measurement(NamedTuple):
     note: str = ""
 
 
+_OF_EARLIER_MODELS = "the labels that became known are of earlier models' predictions"
+
+
 class LabelAwareTrigger(InterruptibleTrigger):
-    """A trigger that scores every prediction once, when its label becomes known.
+    """A trigger that scores predictions once, when their labels become known.
 
     The samples of an interval are remembered with the model that is live when the interval is complete, so that no
     model is judged by samples that it was trained on; before there is a model they are not. At each evaluation the
     labels known by then, on the data clock, are scored. Decisions are about the newest model alone: what earlier models
-    did wrong has been answered by a training. During the warm-up their outcomes count too, so that criteria are
-    calibrated.
+    did wrong has been answered by a training, and once such a model was scored, it is asked no more. During the warm-up
+    their outcomes count too, so that criteria are calibrated.
     """
 
     state_type = LabelAwareState
@@ -144,6 +147,9 @@ class LabelAwareTrigger(InterruptibleTrigger):
             return Measurement(state, None, "there is no model yet")
         fresh = self.not_trained_on(state, interval)
         pending = state.pending.remember(fresh.keys, fresh.timestamps, state.model)
+        if not warming_up:  # of earlier models only the first scores count, for the expected accuracy
+            pending = pending.forget_models_before(min(pending.newest, state.first_scored + 1))
+        forgotten = len(state.pending.keys) + len(fresh.keys) - len(pending.keys)
         needs_scores = any(metric.needs_scores for metric in self.scored_metrics)
         pending, learned = pending.learn(
             observe,
@@ -156,7 +162,7 @@ class LabelAwareTrigger(InterruptibleTrigger):
             pending = pending.forget_before(interval.data_clock - self.label_timeout)
         state = self._with_first_accuracies(state.but(pending=pending, live=state.model), learned)
         if not learned:
-            return Measurement(state, None, "no label became known")
+            return Measurement(state, None, _OF_EARLIER_MODELS if forgotten else "no label became known")
         errors, scores = np.empty(0, dtype=np.bool_), None
         if learned[-1].number == pending.newest:
             newest = learned[-1].outcomes
@@ -165,7 +171,7 @@ class LabelAwareTrigger(InterruptibleTrigger):
         if warming_up and (scores is None or len(learned) > 1):
             scores = self._scores(joined(learned))
         if scores is None:
-            return Measurement(state, None, "the labels that became known are of earlier models' predictions")
+            return Measurement(state, None, _OF_EARLIER_MODELS)
         named = {name: scores[metric.result_name] for name, metric in self.metrics_by_name().items()}
         return Measurement(state, Measured(named, errors, self._expected_accuracy(state), self._outlook(state)))
 

@@ -57,9 +57,13 @@ class MMD(PermutationMetric):
             pooled = standardized(pooled)
         factors = Factors.gaussian(pooled, self.sigma or median_distance(pooled))
         n, m = splits.num_reference, splits.num_current
-        current = splits.current.astype(np.float32)
-        forms = block_quadratic_forms(factors, current - np.float32(m / (n + m)), splits.blocks.length)
-        return unbiased(forms.values * splits.scale(1.0), forms.row_sums, splits)
+        center = np.float32(m / (n + m))
+        vectors = splits.current.astype(np.float32) - center
+        forms = block_quadratic_forms(factors, vectors, splits.blocks.length)
+        rounding = m / (n + m) - float(center)  # matters if one window is much shorter than the other
+        sums = forms.row_sums.reshape(splits.blocks.count, -1).sum(axis=1) @ vectors
+        values = forms.values - 2 * rounding * sums + rounding**2 * forms.row_sums.sum()
+        return unbiased(values * splits.scale(1.0), forms.row_sums, splits)
 
 
 def unbiased(forms: Numbers, row_sums: Numbers, splits: Splits) -> Numbers:
