@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := client core evaluator models selector storage supervisor trainer_server tests examples benchmarks docs
 
-.PHONY: help install run test test-slow check format lint types proto proto-check bench docs docs-check clean
+.PHONY: help install run test test-slow check format lint types proto proto-check bench study docs docs-check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ proto-check: install
 
 bench: install ## Measure speed; ONLY=part restricts it (results in benchmarks/)
 	$(BIN)/python -m benchmarks $(if $(ONLY),--only $(ONLY))
+
+study: install ## The long studies of drift tests (an hour; parts kept in .venv/study)
+	$(BIN)/python -m benchmarks.triggers.studies $(VENV)/study
 
 docs: install ## Regenerate the reference pages
 	$(BIN)/python docs/generate.py

@@ -1,13 +1,11 @@
 """How often drift tests fire: without drift on streams of all kinds, and with drift that is known.
 
-A study takes long, so it is made in parts that are kept in a folder; what is there is not made again.
-
-    python -m benchmarks.triggers.calibration FOLDER [PROCESSES]
+A study takes long, so it is made in parts that are kept in a folder; what is there is not made again. See
+``benchmarks.triggers.studies``.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -277,8 +275,3 @@ def power_table(rows: Sequence[Row], alpha: float = ALPHAS[0]) -> str:
         shares = {row.case: row.flagged for row in rows if row.metric == name and row.alpha == alpha}
         lines.append(f"| {name} | " + " | ".join(f"{shares[kind]:.2f}" for kind in kinds) + " |")
     return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    print(table(study(Path(sys.argv[1]), processes=int(sys.argv[2]) if len(sys.argv) > 2 else 2)))
-    print(power_table(power()))

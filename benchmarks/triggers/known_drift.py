@@ -67,6 +67,17 @@ def rows(metrics: Sequence[str] = METRICS, *, runs: int = 10) -> list[Row]:
     return found
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Markdown."""
+    lines = ["| stream | metric | changes | share | delay | false alarms | evaluations |", "|---|---|" + "---:|" * 5]
+    for row in rows:
+        share = "–" if np.isnan(row.share) else f"{row.share:.2f}"
+        delay = "–" if np.isnan(row.delay) else f"{row.delay:,.0f}"
+        counts = f"{row.false_alarms} | {row.num_evaluations:,}"
+        lines.append(f"| {row.stream} | {row.metric} | {row.num_changes} | {share} | {delay} | {counts} |")
+    return "\n".join(lines) + "\n"
+
+
 def covariate_row(kind: str, metric: str, *, runs: int) -> Row:
     """10,000 samples, the change at 5,200; ``kind`` as for :func:`covariate_stream`."""
     changes = [] if kind == "none" else [5_200]

@@ -14,6 +14,7 @@ import pytest
 from pyarrow import parquet
 
 from modyn.client.runfolder import read_report
+from modyn.core.config.reader import load_pipeline_file
 from modyn.core.report import Report
 from tests.client.processes import modyn
 
@@ -82,6 +83,30 @@ def example(tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copy(EXAMPLES / name / "pipeline.yaml", tmp_path))
 
     return copy
+
+
+PIPELINES = sorted(path.relative_to(EXAMPLES) for path in EXAMPLES.glob("*/*.yaml"))
+
+
+@pytest.mark.parametrize("path", PIPELINES, ids=str)
+def test_every_example_is_valid(path: Path) -> None:
+    loaded = load_pipeline_file(EXAMPLES / path)
+    loaded.require_runnable()
+    assert loaded.notices == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in PIPELINES if path.parts[0] == "elec2"], ids=str)
+def test_every_trigger_on_elec2(path: Path, tmp_path: Path, shared_data: Path) -> None:
+    prepare("elec2", str(shared_data / "elec2.parquet"), "--output", str(tmp_path / "data"))
+    pipeline = Path(shutil.copy(EXAMPLES / path, tmp_path))
+    report = run_folder(pipeline, "run")
+    assert 10 <= len(report.triggers) <= 60
+    fired = [evaluation for evaluation in report.trigger_evaluations if evaluation.trigger is not None]
+    assert [evaluation.trigger for evaluation in fired] == [trigger.index for trigger in report.triggers]
+    assert [evaluation.reason for evaluation in fired] == [trigger.reason for trigger in report.triggers]
+    if any(finding.threshold is not None for evaluation in fired for finding in evaluation.findings):
+        assert (tmp_path / "run" / "triggers.svg").is_file()
 
 
 def run_folder(pipeline: Path, name: str, *arguments: str) -> Report:

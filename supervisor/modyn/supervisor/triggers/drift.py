@@ -214,7 +214,10 @@ def _explained(finding: Finding) -> str:
         if finding.threshold is not None:
             words.append(f"{_relation(finding.statistic, finding.threshold)} {finding.threshold:.4g}")
     brackets = [] if finding.p_value is None else [f"p = {finding.p_value:.3g}"]
-    brackets += [finding.note] if finding.note else []
+    if finding.statistic is None and finding.note:
+        brackets.append(finding.note)
+    elif finding.threshold is None:
+        brackets.append("undecided")  # the finding's note says why
     return " ".join(words) + (f" ({'; '.join(brackets)})" if brackets else "")
 
 
