@@ -210,7 +210,10 @@ class PipelineRun:
     def _next_look(self) -> float | None:
         """When a live pipeline looks again if nothing arrives, Unix seconds."""
         due = self._loop.next_tick
-        return None if due is None else due + GRACE_SECONDS
+        looks = [] if due is None else [due + GRACE_SECONDS]
+        if self._unwritten:
+            looks.append(time.time() + self._written_at + _JOURNAL_SECONDS - time.monotonic())
+        return min(looks, default=None)
 
     def _tick(self) -> None:
         due = self._loop.next_tick
