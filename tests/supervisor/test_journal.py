@@ -70,7 +70,7 @@ def test_a_trigger_moves_the_cursor_with_it(any_catalog: Catalog) -> None:
     journal = Journal(any_catalog)
     row = new_pipeline(journal)
     trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5, model="m", final_loss=0.1, last_timestamp=2**40)
-    journal.add_trigger(row.id, trigger, evaluations=[], cursor=5, trigger_state={"pending": 0})
+    journal.add_triggers(row.id, [trigger], cursor=5, trigger_state={"pending": 0})
     assert journal.triggers(row.id) == [trigger]
     assert journal.trigger_counts() == {row.id: 1}
     assert journal.pipeline(row.id).cursor == 5
@@ -93,7 +93,8 @@ def test_evaluations_read_back_as_written_with_their_trigger_or_without_any(any_
     journal.add_evaluations(row.id, quiet)
     journal.add_evaluations(row.id, [])
     trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5)
-    journal.add_trigger(row.id, trigger, evaluations=[firing], trigger_state={})
+    journal.add_evaluations(row.id, [firing])
+    journal.add_triggers(row.id, [trigger], trigger_state={})
     journal.add_evaluations(other.id, quiet[:1])
     assert journal.evaluations(row.id) == [*quiet, firing]
     assert journal.evaluations(other.id) == quiet[:1]
@@ -107,13 +108,12 @@ def test_what_is_not_finite_becomes_nothing(any_catalog: Catalog) -> None:
     assert stored.evaluation.findings == (Finding("a", decision=True),)
 
 
-def test_a_trigger_and_why_it_fired_are_written_together_or_not_at_all(any_catalog: Catalog) -> None:
+def test_triggers_and_the_position_are_written_together_or_not_at_all(any_catalog: Catalog) -> None:
     journal = Journal(any_catalog)
     row = new_pipeline(journal)
-    journal.add_evaluations(row.id, [evaluation(0, None)])
-    trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5)
+    triggers = [TriggerRow(index, timestamp=9, reason="r", new_samples=5) for index in (0, 1, 1)]
     with pytest.raises(sa.exc.IntegrityError):
-        journal.add_trigger(row.id, trigger, evaluations=[evaluation(0, 0)], trigger_state={}, cursor=5)
+        journal.add_triggers(row.id, triggers, trigger_state={}, cursor=5)
     assert journal.triggers(row.id) == []
     assert journal.pipeline(row.id).cursor is None
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import ConflictError
 from modyn.core.keysets import KeySet
-from modyn.core.plugins.triggers import Arrivals, Evaluation, Firing, Guards, Observer, Step, Trigger
+from modyn.core.plugins.triggers import TRIGGERS, Arrivals, Evaluation, Firing, Guards, Observer, Step, Trigger
 from modyn.supervisor.journal import EvaluationRow, TriggerRow
 from modyn.supervisor.loop import TriggerLoop
 from modyn.supervisor.triggers import DataAmountTrigger, TimeTrigger
+from modyn.supervisor.triggers.time import TimeState
 
 samples = st.lists(st.integers(0, 200), min_size=1, max_size=80)
 triggers = st.one_of(
@@ -220,9 +221,10 @@ def test_a_trigger_by_hand_takes_what_is_pending_and_the_policy_goes_on() -> Non
     with pytest.raises(ConflictError, match="no new samples"):
         loop.check_can_fire()
     loop.feed(arrivals(3, 10, 11))
-    assert recorder.keys == [[0, 1, 2], [3]], "the policy counts as it would have without"
     loop.fire("again")
-    assert recorder.keys[2:] == [[4]]
+    assert recorder.keys == [[0, 1, 2], [3, 4]], "the policy counts what came since"
+    loop.feed(arrivals(5, *range(12, 17)))
+    assert recorder.keys[2:] == [[5, 6, 7, 8]]
     assert [row.trigger_index for row in recorder.evaluations] == [0, 1, 2]
 
 
@@ -236,9 +238,26 @@ def test_no_trigger_by_hand_after_the_maximum() -> None:
         loop.fire("by hand")
 
 
-def test_a_policy_that_fires_when_a_trigger_by_hand_took_its_data_is_held_back() -> None:
+class Stubborn(TimeTrigger):
+    """Takes no notice of what is fired by hand."""
+
+    def fired_by_hand(self, state: TimeState) -> TimeState:
+        return state
+
+
+def test_a_time_trigger_has_nothing_left_after_a_trigger_by_hand() -> None:
     recorder = Recorder()
     loop = new_loop(TimeTrigger(every=10), recorder)
+    loop.feed(arrivals(0, 0, 5))
+    loop.fire("by hand")
+    loop.feed(arrivals(2, 12, 13, 20))
+    assert recorder.keys == [[0, 1], [2, 3]]
+    assert [row.trigger_index for row in recorder.evaluations] == [0, 1]
+
+
+def test_a_policy_that_fires_when_a_trigger_by_hand_took_its_data_is_held_back() -> None:
+    recorder = Recorder()
+    loop = new_loop(Stubborn(every=10), recorder)
     loop.feed(arrivals(0, 0, 5))
     loop.fire("by hand")
     loop.feed(arrivals(2, 12, 13))
@@ -273,3 +292,29 @@ def test_guards_hold_firings_back() -> None:
     loop.feed(arrivals(0, *range(8)))
     assert recorder.keys == [[0, 1, 2, 3], [4, 5, 6, 7]]
     assert [row.trigger_index for row in recorder.evaluations] == [None, 0, None, 1]
+
+
+def test_a_schedule_is_looked_at_before_what_arrived_later() -> None:
+    """As it is live, where the moment comes before the sample: votes of one moment are the same then."""
+    ensemble = TRIGGERS.parse(
+        {
+            "id": "EnsembleTrigger",
+            "ensemble_strategy": {"id": "Any"},
+            "subtriggers": {
+                "hourly": {"id": "ScheduleTrigger", "cron": "0 * * * *"},
+                "time": {"id": "TimeTrigger", "every": "1h"},
+            },
+            "guards": {"cooldown": "90m"},
+        }
+    )
+    times = [0, 1800, 3700, 3800, 7300, 9000, 10_900]
+    live, replayed = Recorder(), Recorder()
+    loop = new_loop(ensemble, live)
+    for key, time in enumerate(times):
+        due = loop.next_tick
+        if due is not None and due <= time:
+            loop.tick(due)
+        loop.feed(arrivals(key, time))
+    new_loop(ensemble, replayed).feed(arrivals(0, *times))
+    assert [(row.timestamp, row.reason) for row in replayed.rows] == [(row.timestamp, row.reason) for row in live.rows]
+    assert replayed.keys == live.keys

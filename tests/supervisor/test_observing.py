@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -53,6 +51,25 @@ class Sleeps(torch.nn.Sequential):
         pid.with_suffix(".new").write_text(str(os.getpid()))
         pid.with_suffix(".new").rename(pid)
         time.sleep(60)
+"""
+
+
+DIES = """
+import os, pathlib, signal
+import torch
+from modyn.models.modules.mlp import mlp
+
+class Dies(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(*mlp(4, [8], 3, "relu", 0.0))
+
+    def forward(self, x):
+        graves = pathlib.Path({folder!r}) / "graves"
+        graves.mkdir(exist_ok=True)
+        if len(list(graves.iterdir())) < {deaths}:
+            (graves / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return torch.tensor([[0.0, 1.0, 0.0]]).expand(len(x), 3)
 """
 
 
@@ -324,7 +341,7 @@ def test_after_an_error_the_next_question_is_answered(server: EvaluationServer, 
     assert len(observer.embeddings(np.arange(6), server.model(1))) == 6
 
 
-@pytest.mark.parametrize("how", ["stop", "kill", "job"])
+@pytest.mark.parametrize("how", ["stop", "kill"])
 def test_the_end_of_a_pipeline_in_mid_request(
     server: EvaluationServer, name: str, observed: Any, tmp_path: Path, how: str
 ) -> None:
@@ -334,14 +351,11 @@ def test_the_end_of_a_pipeline_in_mid_request(
     def end() -> None:
         while not (tmp_path / "pid").exists():
             time.sleep(0.01)
-        if how == "job":
-            os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
-        else:
-            getattr(pipeline.run.stop, how)()
+        getattr(pipeline.run.stop, how)()
 
     thread = threading.Thread(target=end)
     thread.start()
-    with pytest.raises(JobFailedError if how == "job" else CancelledError):
+    with pytest.raises(CancelledError):
         pipeline.observer.embeddings(np.arange(3), server.model(1))
     thread.join()
     pid = int((tmp_path / "pid").read_text())
@@ -349,9 +363,22 @@ def test_the_end_of_a_pipeline_in_mid_request(
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{pid}").exists()
-    if how != "job":
-        with pytest.raises(CancelledError):
-            pipeline.observer.embeddings(np.arange(3), server.model(1))
+    with pytest.raises(CancelledError):
+        pipeline.observer.embeddings(np.arange(3), server.model(1))
+
+
+@pytest.mark.parametrize("deaths", [1, 2])
+def test_a_job_that_dies_is_replaced_once(
+    server: EvaluationServer, name: str, observed: Any, tmp_path: Path, deaths: int
+) -> None:
+    (tmp_path / "fragile.py").write_text(DIES.format(folder=str(tmp_path), deaths=deaths))
+    observer = observed(name, RunOptions(code_root=str(tmp_path)), model={"id": "fragile:Dies"}).observer
+    if deaths == 1:
+        answer = observer.outcomes(np.arange(3), server.model(1), known_at=10**6, scores=False)
+        assert answer.outcomes.predictions.tolist() == [1, 1, 1]
+    else:
+        with pytest.raises(JobFailedError, match="SIGKILL"):
+            observer.outcomes(np.arange(3), server.model(1), known_at=10**6, scores=False)
 
 
 def test_two_pipelines_at_once(server: EvaluationServer, name: str, observed: Any) -> None:

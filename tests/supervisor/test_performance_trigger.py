@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modyn.core.plugins.triggers import Arrivals, TrainingOutcome
+from modyn.supervisor.guards import guarded
 from modyn.supervisor.triggers.performance import PerformanceTrigger
 from tests.helpers.observing import ArrayObserver
 from tests.helpers.retraining import Retrained, drive, observer_of
@@ -249,3 +250,31 @@ def test_defaults_find_the_changes_of_sea(memory: int, late: dict[str, str]) -> 
     found = [[at for at in fired[1:] if change < at <= change + 3_000] for change in CHANGES]
     assert all(found), fired
     assert len(fired) - 1 - len(CHANGES) <= 1, fired
+
+
+@pytest.mark.parametrize("detector", ["ADWIN", "DDM", "PageHinkley"])
+def test_a_detection_that_a_guard_holds_back_is_not_lost(detector: str) -> None:
+    """Errors jump from 10 to 60 % at 3,000; nothing may fire before 8,000. Detectors are used to it by then."""
+    count = 12_000
+    wrong = np.arange(count) % 10 < np.where(np.arange(count) < 3_000, 1, 6)
+    labels = np.ones(count, dtype=np.int64)
+    criterion = {"id": detector, **({"threshold": 5.0} if detector == "PageHinkley" else {})}
+    trigger = make(
+        evaluation_interval_data_points=100, decision_criteria={"change": criterion}, guards={"cooldown": "8000s"}
+    )
+    run = drive(guarded(trigger), np.arange(count), observer_of(labels, (~wrong).astype(np.int64)))
+    assert run.fired[0] == 100
+    assert 8_100 <= run.fired[1] <= 8_300
+
+
+def test_a_few_first_labels_do_not_say_what_to_expect() -> None:
+    """The first label of a model's predictions that becomes known is of a mistake; it is right 9 of 10 times, then 2."""
+    count = 4_000
+    wrong = np.arange(count) % 10 < np.where(np.arange(count) < 2_000, 1, 8)
+    labels = np.ones(count, dtype=np.int64)
+    criteria = {"low": {"id": "StaticNumberMisclassificationCriterion", "avoidable_misclassification_threshold": 50}}
+    trigger = make(evaluation_interval_data_points=100, label_delay="99s", decision_criteria=criteria)
+    run = drive(trigger, np.arange(count), observer_of(labels, (~wrong).astype(np.int64)))
+    assert run.fired[0] == 100
+    assert any(2_000 < fired <= 2_400 for fired in run.fired)
+    assert run.state.first_accuracies[0] > 0.8

@@ -35,10 +35,9 @@ def random_journal(rng: random.Random, journal: Journal) -> PipelineRow:
     for index in range(rng.randrange(5)):
         clock += rng.randrange(0, 15)
         model = f"m{index}" if rng.random() < 0.8 else None
-        journal.add_trigger(
+        journal.add_triggers(
             row.id,
-            TriggerRow(index, clock, "r", 5, first_timestamp=0, last_timestamp=clock, model=model),
-            evaluations=[],
+            [TriggerRow(index, clock, "r", 5, first_timestamp=0, last_timestamp=clock, model=model)],
             cursor=None,
             trigger_state={},
         )
@@ -147,7 +146,7 @@ def test_a_simulated_pipeline_is_reported_as_such(catalog: Catalog) -> None:
     row = PipelineRow(0, "p", "d", j.COMPLETED, False, YAML, "event", 1.0, [], simulated=True, ended_at=2.0)
     row = journal.create_pipeline(row)
     trigger = TriggerRow(0, 9, "5 new samples", 5, samples=5, first_timestamp=0, last_timestamp=9)
-    journal.add_trigger(row.id, trigger, evaluations=[], trigger_state={})
+    journal.add_triggers(row.id, [trigger], trigger_state={})
     report = build_report(journal, row)
     assert report.run.simulated
     assert [t.new_samples for t in report.triggers] == [5]

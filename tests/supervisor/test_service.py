@@ -70,7 +70,7 @@ def test_a_report_larger_than_a_message_arrives_whole(address: str, catalog: Cat
     journal = Journal(catalog)
     row = ended_pipeline(journal)
     trigger = TriggerRow(0, 0, "r", 5, first_timestamp=0, last_timestamp=0, model="m")
-    journal.add_trigger(row.id, trigger, evaluations=[], cursor=None, trigger_state={})
+    journal.add_triggers(row.id, [trigger], cursor=None, trigger_state={})
     windows = [WindowRow("h", "d", Window(i * 10, i * 10 + 10, i * 10), 5, 0) for i in range(4000)]
     scores = [ScoreRow("h", "d", window.window, "trigger:0", "Accuracy", 0.5) for window in windows]
     journal.add_scores(row.id, windows, scores)

@@ -72,7 +72,7 @@ def test_what_simple_triggers_explain() -> None:
     told = fed(TimeTrigger(every=10), [stream([3, 1, 13, 14])])
     (evaluation,) = told.evaluations[0]
     assert (evaluation.first_timestamp, evaluation.last_timestamp, evaluation.num_samples) == (1, 3, 2)
-    assert (evaluation.findings[0].statistic, evaluation.findings[0].threshold) == (13, 13)
+    assert (evaluation.findings[0].statistic, evaluation.findings[0].threshold) == (10, 10)
 
 
 def test_times_beyond_all_calendars_are_shown_as_numbers() -> None:

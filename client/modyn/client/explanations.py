@@ -65,6 +65,7 @@ class Counts:
         fired: that fired.
         held_back: firings that a guard did not let through.
         not_measurable: in which there was nothing to measure.
+        undecided: in which all that was measured could be compared with nothing, such as windows too short for a test.
         seconds: spent on them.
     """
 
@@ -72,6 +73,7 @@ class Counts:
     fired: int
     held_back: int
     not_measurable: int
+    undecided: int
     seconds: float
 
     def __str__(self) -> str:
@@ -80,6 +82,8 @@ class Counts:
             parts.append(f"{self.held_back:,} held back by guards")
         if self.not_measurable:
             parts.append(f"{self.not_measurable:,} had nothing to measure")
+        if self.undecided:
+            parts.append(f"{self.undecided:,} could not decide (`modyn-client triggers` says why)")
         return f"{amount(self.evaluations, 'evaluation')}: {', '.join(parts)}"
 
 
@@ -90,8 +94,15 @@ def count(evaluations: Evaluations) -> Counts:
         fired=sum(e.decision for e in evaluations),
         held_back=sum(is_held_back(e) for e in evaluations),
         not_measurable=sum(bool(e.findings) and all(f.statistic is None for f in e.findings) for e in evaluations),
+        undecided=sum(map(_is_undecided, evaluations)),
         seconds=sum(e.seconds for e in evaluations),
     )
+
+
+def _is_undecided(evaluation: TriggerEvaluationPart) -> bool:
+    measured = [finding for finding in evaluation.findings if finding.statistic is not None]
+    undecided = all(finding.threshold is None and finding.p_value is None for finding in measured)
+    return bool(measured) and undecided and not evaluation.decision
 
 
 def is_held_back(evaluation: TriggerEvaluationPart) -> bool:

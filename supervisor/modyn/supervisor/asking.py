@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import queue
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,13 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import Int64Array, batch_of, decode_batch, encode_batch, slices
-from modyn.core.errors import ModynError, UnavailableError
+from modyn.core.errors import JobFailedError, ModynError, UnavailableError
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
 from modyn.evaluator.observing import MAX_KEYS
 from modyn.proto.evaluator_pb2 import ObserveAnswer, ObserveRequest, ObserveSession
 from modyn.supervisor.calls import StopSignal
 from modyn.supervisor.rowcache import Rows
+
+logger = logging.getLogger(__name__)
 
 SCORES, EMBEDDINGS = "scores", "embedding"
 PREDICTIONS = "prediction"
@@ -57,6 +60,7 @@ class ObserveStream:
         self._answers: Iterator[ObserveAnswer] | None = None
         self._unheard = 0
         """Requests whose answers nobody will read."""
+        self._last: tuple[str, Int64Array, set[str], pa.Array | None] | None = None
         self._expected = 0
         """Requests of the question that is being answered."""
         self._opened = ExitStack()
@@ -87,6 +91,7 @@ class ObserveStream:
 
     def send(self, model: str, keys: Int64Array, wanted: set[str], labels: pa.Array | None = None) -> None:
         """The first half of :meth:`ask`; the caller may do something else before it calls :meth:`receive`."""
+        self._last = (model, keys, wanted, labels)
         requests = list(_requests(model, keys, wanted, labels))
         self._unheard += self._expected  # of a question whose caller never came back
         self._expected = 0
@@ -94,7 +99,16 @@ class ObserveStream:
         self._expected = len(requests)
 
     def receive(self) -> Said:
-        """The answer to what was sent last."""
+        """The answer to what was sent last. A job that dies is replaced once: answers depend on the question alone."""
+        try:
+            return self._received()
+        except JobFailedError as error:
+            logger.warning("asking again: %s", error.message)
+            assert self._last is not None, "something was sent"
+            self.send(*self._last)
+            return self._received()
+
+    def _received(self) -> Said:
         try:
             assert self._answers is not None, "something was sent"
             for _ in range(self._unheard):

@@ -105,6 +105,10 @@ class GuardedTrigger(Trigger):
                 return Step(state, replace(step.firing, position=seen), tuple(evaluations))
         return Step(state, None, tuple(evaluations))
 
+    @property
+    def ticks(self) -> bool:
+        return self.policy.ticks
+
     def next_tick(self, state: GuardedState) -> int | None:
         return self.policy.next_tick(state_of(self.policy, state.policy))
 
@@ -131,7 +135,9 @@ class GuardedTrigger(Trigger):
         return Step(self._passed(state, clock), step.firing, step.evaluations)
 
     def fired_by_hand(self, state: GuardedState) -> GuardedState:
-        """The state after a firing that nobody asked the policy about: guards count from it too."""
+        """Guards count from it too."""
+        policy = self.policy.fired_by_hand(state_of(self.policy, state.policy))
+        state = state.model_copy(update={"policy": policy})
         return state if state.data_clock is None else self._passed(state, state.data_clock)
 
     def _passed(self, state: GuardedState, clock: int) -> GuardedState:

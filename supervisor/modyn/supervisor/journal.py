@@ -191,30 +191,18 @@ class Journal:
 
     # ------------------------------------------------------------------------------------------- triggers
 
-    def add_trigger(
-        self,
-        pipeline_id: int,
-        row: TriggerRow,
-        *,
-        evaluations: Sequence[EvaluationRow],
-        trigger_state: dict[str, Any],
-        **position: float | None,
-    ) -> None:
-        """A trigger is done: its row, why it fired, the policy's memory and the loop's position, all or none.
+    def add_triggers(self, pipeline_id: int, rows: Sequence[TriggerRow], **position: Any) -> None:
+        """Triggers are done: their rows, the policy's memory and the loop's position, all or none.
 
         Args:
             pipeline_id: of the pipeline.
-            row: of the trigger.
-            evaluations: since the last ones that were added.
-            trigger_state: what the policy remembers.
-            position: columns of the pipeline's row that say where the loop is, such as ``cursor``.
+            rows: of the triggers, in order.
+            position: columns of the pipeline's row that say where the loop is, such as ``cursor``, and what the policy
+                remembers, ``trigger_state``.
         """
         with self._catalog.write() as connection:
-            connection.execute(TRIGGERS.insert().values(pipeline_id=pipeline_id, **asdict(row)))
-            _add_evaluations(connection, pipeline_id, evaluations)
-            connection.execute(
-                PIPELINES.update().where(PIPELINES.c.id == pipeline_id).values(trigger_state=trigger_state, **position)
-            )
+            connection.execute(TRIGGERS.insert(), [{"pipeline_id": pipeline_id, **asdict(row)} for row in rows])
+            connection.execute(PIPELINES.update().where(PIPELINES.c.id == pipeline_id).values(**position))
 
     def triggers(self, pipeline_id: int) -> list[TriggerRow]:
         query = sa.select(TRIGGERS).where(TRIGGERS.c.pipeline_id == pipeline_id).order_by(TRIGGERS.c.trigger_index)
@@ -223,9 +211,16 @@ class Journal:
         return [TriggerRow(**{key: value for key, value in row.items() if key != "pipeline_id"}) for row in rows]
 
     def add_evaluations(self, pipeline_id: int, evaluations: Sequence[EvaluationRow]) -> None:
-        """Evaluations of a trigger that did not fire."""
-        with self._catalog.write() as connection:
-            _add_evaluations(connection, pipeline_id, evaluations)
+        """Evaluations of a trigger; that of a firing comes before the trigger's own row, which takes a training."""
+        values = [
+            {"pipeline_id": pipeline_id, "number": r.number, "trigger_index": r.trigger_index, **asdict(r.evaluation)}
+            for r in evaluations
+        ]
+        for value in values:
+            value["findings"] = [_finite(finding) for finding in value["findings"]]
+        if values:
+            with self._catalog.write() as connection:
+                connection.execute(EVALUATIONS.insert(), values)
 
     def evaluations(self, pipeline_id: int) -> list[EvaluationRow]:
         """All evaluations of a pipeline's trigger, in the order in which they were made."""
@@ -301,18 +296,6 @@ class Journal:
             ScoreRow(r.handler, r.dataset, Window(r.start_time, r.end_time, r.anchor), r.subject, r.metric, r.value)
             for r in rows
         ]
-
-
-def _add_evaluations(connection: sa.Connection, pipeline_id: int, rows: Sequence[EvaluationRow]) -> None:
-    if not rows:
-        return
-    values = [
-        {"pipeline_id": pipeline_id, "number": r.number, "trigger_index": r.trigger_index, **asdict(r.evaluation)}
-        for r in rows
-    ]
-    for value in values:
-        value["findings"] = [_finite(finding) for finding in value["findings"]]
-    connection.execute(EVALUATIONS.insert(), values)
 
 
 def _finite(finding: dict[str, Any]) -> dict[str, Any]:

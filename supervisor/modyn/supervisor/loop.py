@@ -8,13 +8,17 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from modyn.core.errors import ConflictError
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.triggers import Arrivals, Evaluation, Firing, Observer, Step, TrainingOutcome, Trigger
-from modyn.supervisor.guards import GuardedTrigger, guarded
+from modyn.supervisor.guards import guarded
 from modyn.supervisor.journal import EvaluationRow, TriggerRow
+
+MAX_SHOWN = 16_384
+"""Samples shown to the policy at once: between two looks a pipeline can be stopped, and what was found is journaled."""
 
 
 @dataclass
@@ -81,11 +85,34 @@ class TriggerLoop:
     def feed(self, arrivals: Arrivals) -> None:
         """Takes arrivals; returns when all triggers they cause are handled."""
         while len(arrivals) and not self.exhausted:
-            step = self._timed(partial(self._trigger.next_firing, self._state, arrivals, self._observe))
-            taken = len(arrivals) if step.firing is None else step.firing.position
+            shown = arrivals.slice(0, min(self._look(arrivals), len(arrivals)))
+            if not len(shown):
+                continue
+            step = self._timed(partial(self._trigger.next_firing, self._state, shown, self._observe))
+            taken = len(shown) if step.firing is None else step.firing.position
             self._take(arrivals.slice(0, taken))
             arrivals = arrivals.from_position(taken)
             self._go_on(step)
+
+    def _look(self, arrivals: Arrivals) -> int:
+        """How many of the arrivals may be shown next.
+
+        A moment at which the policy wants to look comes before those that arrived at it or later, as it does where they
+        have not arrived yet.
+        """
+        if not self._trigger.ticks:
+            return MAX_SHOWN
+        due = self._trigger.next_tick(self._state)
+        if due is None:
+            return 1  # it may know its next moment once it has seen a sample
+        reached = np.flatnonzero(arrivals.clock[:MAX_SHOWN] >= due)
+        if not len(reached):
+            return MAX_SHOWN
+        if reached[0] == 0:
+            self.tick(due)
+            # A policy that stays where it is gets the sample all the same.
+            return 0 if self._trigger.next_tick(self._state) != due else 1
+        return int(reached[0])
 
     def tick(self, clock: int) -> None:
         """The clock of arrivals has reached :attr:`next_tick`, and all that arrived before it was fed."""
@@ -109,9 +136,7 @@ class TriggerLoop:
         pending = sum(map(len, self._pending))
         evaluation = Evaluation(self._pending_first, self.progress.data_clock, pending, decision=True, reason=reason)
         firing = Firing(0, self.progress.data_clock, reason)
-        trigger = self._trigger
-        state = trigger.fired_by_hand(self._state) if isinstance(trigger, GuardedTrigger) else self._state
-        self._go_on(Step(state, firing, (evaluation,)))
+        self._go_on(Step(self._trigger.fired_by_hand(self._state), firing, (evaluation,)))
 
     def _timed(self, look: Callable[[], Step]) -> Step:
         started = time.perf_counter()

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from modyn.core.arrow import Int64Array
 from modyn.core.config.pipeline import DataSection, EvaluationDataset, evaluation_datasets
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import CancelledError, InvalidInputError
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.evaluation import Outcomes
 from modyn.core.plugins.triggers import Features, KnownOutcomes, Observer
@@ -69,6 +69,7 @@ class PipelineObserver(Observer):
     def __init__(self, run: RunContext, labels: KnownLabels, *, max_bytes: int = CACHE_BYTES) -> None:
         data = _evaluation_data(run)
         self._peers = run.peers
+        self._stop = run.stop
         self._dataset = data.dataset_id
         self._seed = run.config.training.seed
         self._labels = labels
@@ -213,6 +214,8 @@ class PipelineObserver(Observer):
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
+        if self._stop.stopped:  # also a policy that only reads columns ends soon
+            raise CancelledError("the pipeline is stopping")
         begin = time.perf_counter()
         try:
             yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from modyn.core.errors import InvalidInputError, NotAllowedError
 from modyn.core.locations import is_uri
 from modyn.core.plugins.triggers import Trigger
 from modyn.proto import supervisor_pb2 as pb
+from modyn.supervisor.triggers import DataDriftTrigger, EnsembleTrigger
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,8 @@ class RunOptions:
         """
         if not self.simulate:
             return
-        if trigger.needs_model:
-            raise InvalidInputError(
-                f"trigger: {trigger.plugin_name} asks trained models what they say of the data, so it cannot be "
-                "simulated without training. Drift of raw columns can be (features: columns), or run the pipeline"
-            )
-        if trigger.needs_costs:
-            raise InvalidInputError(
-                f"trigger: {trigger.plugin_name} decides by what trainings take, so it cannot be simulated without "
-                "training. State it with cost_model: {seconds_per_sample: …}, or run the pipeline"
-            )
+        for place, part in _parts(trigger, "trigger"):
+            _check_simulated(place, part)
 
     def resolve(self, path: str, key: str) -> str:
         """The absolute form of a path in the pipeline."""
@@ -132,3 +126,27 @@ def _check_keys(start_key: int | None, end_key: int | None) -> None:
         raise InvalidInputError(f"--start-key {start_key}: expected 0 or more")
     if end_key is not None and end_key <= (start_key or 0):
         raise InvalidInputError(f"--end-key {end_key} must be larger than the start key {start_key or 0}")
+
+
+def _parts(trigger: Trigger, place: str) -> Iterator[tuple[str, Trigger]]:
+    """A trigger, or the subtriggers that it consists of, with their places in the file."""
+    if not isinstance(trigger, EnsembleTrigger):
+        yield place, trigger
+        return
+    for name, part in trigger.subtriggers.items():
+        yield from _parts(part, f"{place}.subtriggers.{name}")
+
+
+def _check_simulated(place: str, trigger: Trigger) -> None:
+    if trigger.needs_model:
+        drift = isinstance(trigger, DataDriftTrigger)
+        hint = "Drift of raw columns can be (features: columns), or run" if drift else "Run"
+        raise InvalidInputError(
+            f"{place}: {trigger.plugin_name} asks trained models what they say of the data, so it cannot be simulated "
+            f"without training. {hint} the pipeline"
+        )
+    if trigger.needs_costs:
+        raise InvalidInputError(
+            f"{place}: {trigger.plugin_name} decides by what trainings take, so it cannot be simulated without "
+            "training. State it with cost_model: {seconds_per_sample: …}, or run the pipeline"
+        )

@@ -62,6 +62,8 @@ class PipelineRun:
         """To fire now."""
         self._takes_no_more = False
         self._unwritten: list[EvaluationRow] = []
+        self._unwritten_triggers: list[TriggerRow] = []
+        """Of a simulation."""
         self._written_at = time.monotonic()
         self._loop = TriggerLoop(
             run.config.trigger,
@@ -246,6 +248,7 @@ class PipelineRun:
 
     def _on_firing(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
         self._report_data()
+        self._write_evaluations()  # a training may take long, and somebody may want to know now why it was started
         started = time.perf_counter()
         row = self._trainings.run(firing, new_data, row)
         evaluate_seconds = 0.0
@@ -256,6 +259,8 @@ class PipelineRun:
         return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
 
     def _on_simulated(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
+        if self._stop.stopped:
+            raise CancelledError("the simulation was stopped")
         self.events.add(
             trigger=pb.TriggerStatus(
                 index=row.trigger_index, timestamp=firing.timestamp, reason=firing.reason, num_new=len(new_data)
@@ -265,18 +270,28 @@ class PipelineRun:
 
     def _on_evaluated(self, rows: Sequence[EvaluationRow]) -> None:
         self._unwritten += rows
+        if rows[-1].trigger_index is None:  # else they are journaled with the trigger
+            self._write_evaluations(at_most_every=_JOURNAL_SECONDS)
+            self._report_data()
 
     def _write_evaluations(self, *, at_most_every: float = 0.0) -> None:
         now = time.monotonic()
-        if self._unwritten and now - self._written_at >= at_most_every:
+        if now - self._written_at < at_most_every:
+            return
+        if self._unwritten:
             self._context.journal.add_evaluations(self._row.id, self._unwritten)
             self._unwritten, self._written_at = [], now
+        if self._unwritten_triggers:
+            self._context.journal.add_triggers(self._row.id, self._unwritten_triggers, **self._position())
+            self._unwritten_triggers, self._written_at = [], now
 
     def _on_done(self, row: TriggerRow, state: dict[str, Any]) -> None:
-        rows, self._unwritten = self._unwritten, []
-        self._context.journal.add_trigger(self._row.id, row, evaluations=rows, trigger_state=state, **self._position())
-        self._written_at = time.monotonic()
         self._triggers.append(row)
+        if self._context.options.simulate:  # thousands a second, and nothing is lost that took long
+            self._unwritten_triggers.append(row)
+            self._write_evaluations(at_most_every=_JOURNAL_SECONDS)
+        else:
+            self._context.journal.add_triggers(self._row.id, [row], trigger_state=state, **self._position())
         self.events.add(
             trigger=pb.TriggerStatus(
                 index=row.trigger_index,
@@ -309,6 +324,7 @@ class PipelineRun:
     def _finish(self, outcome: dict[str, Any]) -> None:
         """Journals the outcome; whatever goes wrong with that, watchers hear of the end."""
         try:
+            self._write_evaluations()
             self._update(
                 **self._position(),
                 ended_at=time.time(),

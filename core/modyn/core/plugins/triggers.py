@@ -271,6 +271,11 @@ class Trigger(Plugin, ABC):
             the caller shows the rest again, after the training, with the new state. Without one, all are seen.
         """
 
+    @property
+    def ticks(self) -> bool:
+        """Whether :meth:`next_tick` ever answers a moment."""
+        return False
+
     def next_tick(self, state: Any) -> int | None:
         """When the policy wants to look again even if nothing arrives, on the clock of arrivals, Unix seconds; None:
         only when something does."""
@@ -285,6 +290,11 @@ class Trigger(Plugin, ABC):
 
     def after_training(self, state: Any, outcome: TrainingOutcome) -> Any:
         """The state after a training that this trigger, or the one it is part of, caused; by default unchanged."""
+        return state
+
+    def fired_by_hand(self, state: Any) -> Any:
+        """The state after a firing that nobody asked the policy about, with all samples shown so far; by default
+        unchanged."""
         return state
 
     @property

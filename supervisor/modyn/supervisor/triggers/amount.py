@@ -30,6 +30,9 @@ class DataAmountTrigger(Trigger):
 
     num_samples: PositiveInt = Field(description="How many new samples make a trigger.")
 
+    def fired_by_hand(self, state: AmountState) -> AmountState:
+        return AmountState()
+
     def next_firing(self, state: AmountState, arrivals: Arrivals, observe: Observer) -> Step:
         started = perf_counter()
         missing = self.num_samples - state.pending

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from pydantic import Field, FiniteFloat
 
 from modyn.core.plugins.triggers import TRIGGERS, Observer
@@ -47,6 +48,6 @@ class DataIncorporationLatencyCostTrigger(CostTrigger):
 
     def evaluate(self, state: CostState, interval: Interval, observe: Observer, *, warming_up: bool) -> Verdict:
         fresh = self.not_trained_on(state, interval)
-        waited = len(fresh.keys) * interval.data_clock - int(fresh.timestamps.sum())
+        waited = float((interval.data_clock - fresh.timestamps.astype(np.float64)).sum())  # int64 sums may overflow
         state = self.accumulated(state, interval, new=len(fresh.keys), new_area=waited)
         return self.weigh(state, "new samples wait")

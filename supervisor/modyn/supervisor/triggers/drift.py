@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import isfinite
 from typing import Annotated, Literal, NamedTuple, Self
 
+import numpy as np
 from pydantic import Field, PositiveInt, model_validator
 
 from modyn.core.arrow import Int64Array
@@ -125,26 +126,28 @@ class DataDriftTrigger(IntervalTrigger):
         return self.features == "embeddings"
 
     def evaluate(self, state: DriftState, interval: Interval, observe: Observer, *, warming_up: bool) -> Verdict:
+        if not self.needs_model and interval.number == 0:
+            self._features(interval.keys[:1], None, observe)  # a wrong column is better known before the first training
         windows = self.windowing_strategy.add(state.windows, Samples(interval.keys, interval.timestamps))
         measured = state.measured
-        compared, why_not = self._compared(windows, state.model, observe)
+        compared, note = self._compared(windows, state.model, observe)
         if compared is None:
-            findings = tuple(Finding(name, note=why_not) for name in self.metrics)
+            findings = tuple(Finding(name, note=note) for name in self.metrics)
         else:
             results = self._judge(compared, measured, interval.number, observe)
             measured = self._remembered(measured, results)
-            findings = tuple(_finding(name, result, warming_up) for name, result in results.items())
+            findings = tuple(_finding(name, result, note, warming_up=warming_up) for name, result in results.items())
         if warming_up:
             windows = self.windowing_strategy.after_training(windows)
         decision = self.aggregation_strategy.decide([finding.decision for finding in findings])
-        reason = f"no drift: {why_not}" if compared is None else _reason(decision, findings)
+        reason = f"no drift: {note}" if compared is None else _reason(decision, findings)
         return Verdict(state.but(windows=windows, measured=measured), decision, reason, findings)
 
     def trained(self, state: DriftState, outcome: TrainingOutcome) -> DriftState:
         return state.but(windows=self.windowing_strategy.after_training(state.windows))
 
     def _compared(self, windows: Windows, model: str | None, observe: Observer) -> tuple[Compared | None, str]:
-        """Features of both windows, or None and the reason why there are none."""
+        """Features of both windows, or None and the reason why there are none; a note if some are left out."""
         if self.needs_model and model is None:
             return None, "there is no model yet"
         keys = {
@@ -161,7 +164,13 @@ class DataDriftTrigger(IntervalTrigger):
         for name, rows in features.items():
             if not len(rows):
                 return None, f"all samples of the {name} window are deleted"
-        return Compared(**features), ""
+        finite = {name: rows[np.isfinite(rows).all(axis=1)] for name, rows in features.items()}
+        for name, rows in finite.items():
+            if not len(rows):
+                return None, f"all samples of the {name} window hold missing or infinite numbers"
+        left_out = sum(map(len, features.values())) - sum(map(len, finite.values()))
+        note = f"{left_out:,} samples with missing or infinite numbers are left out" if left_out else ""
+        return Compared(**finite), note
 
     def _features(self, keys: Int64Array, model: str | None, observe: Observer) -> Features:
         if self.needs_model:
@@ -193,12 +202,12 @@ class DataDriftTrigger(IntervalTrigger):
         return remembered
 
 
-def _finding(name: str, result: TestResult, warming_up: bool) -> Finding:
+def _finding(name: str, result: TestResult, note: str, *, warming_up: bool) -> Finding:
     """What a metric says; during the warm-up it has no vote."""
     statistic = result.statistic if isfinite(result.statistic) else None
-    notes = (("warm-up",) if warming_up else ()) + ((result.note,) if result.note else ())
+    notes = ("warm-up" if warming_up else "", result.note, note)
     decision = result.rejects and not warming_up
-    return Finding(name, statistic, result.threshold, result.p_value, decision, "; ".join(notes))
+    return Finding(name, statistic, result.threshold, result.p_value, decision, "; ".join(filter(None, notes)))
 
 
 def _reason(decision: bool, findings: tuple[Finding, ...]) -> str:

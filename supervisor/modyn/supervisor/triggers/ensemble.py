@@ -146,6 +146,15 @@ class EnsembleTrigger(Trigger):
                 return Step(state, step.firing, tuple(evaluations))
         return Step(state, None, tuple(evaluations))
 
+    @property
+    def ticks(self) -> bool:
+        return any(trigger.ticks for trigger in self.subtriggers.values())
+
+    def fired_by_hand(self, state: EnsembleState) -> EnsembleState:
+        """Clears the votes: the data that they were about are handed over."""
+        states = {name: self.members[name].fired_by_hand(own) for name, own in self._states(state).items()}
+        return EnsembleState(subtriggers=states)
+
     def next_tick(self, state: EnsembleState) -> int | None:
         states = self._states(state)
         ticks = (trigger.next_tick(states[name]) for name, trigger in self.members.items())

@@ -30,8 +30,9 @@ class LabelAwareState(InterruptibleState):
         live: the model that makes predictions.
         scores: metric -> its values since the last training, oldest first, of the newest model.
         accuracies: the same of accuracy.
-        first_accuracies: of each model, when it was first scored.
+        first_accuracies: of each model, over the first labels of its predictions, about an interval of them.
         first_scored: number of the newest model among them.
+        first_right, first_known: how many of its predictions were right of those that are counted in that.
         densities: samples per second of data time in each interval.
         density_clock: largest event time when the last density was measured.
     """
@@ -42,6 +43,8 @@ class LabelAwareState(InterruptibleState):
     accuracies: Series = ()
     first_accuracies: Series = ()
     first_scored: int = -1
+    first_right: int = 0
+    first_known: int = 0
     densities: Series = ()
     density_clock: int | None = None
 
@@ -148,7 +151,8 @@ class LabelAwareTrigger(InterruptibleTrigger):
         fresh = self.not_trained_on(state, interval)
         pending = state.pending.remember(fresh.keys, fresh.timestamps, state.model)
         if not warming_up:  # of earlier models only the first scores count, for the expected accuracy
-            pending = pending.forget_models_before(min(pending.newest, state.first_scored + 1))
+            counted = state.first_known >= len(interval.keys)
+            pending = pending.forget_models_before(min(pending.newest, state.first_scored + counted))
         forgotten = len(state.pending.keys) + len(fresh.keys) - len(pending.keys)
         needs_scores = any(metric.needs_scores for metric in self.scored_metrics)
         pending, learned = pending.learn(
@@ -160,7 +164,9 @@ class LabelAwareTrigger(InterruptibleTrigger):
         )
         if self.label_timeout is not None:
             pending = pending.forget_before(interval.data_clock - self.label_timeout)
-        state = self._with_first_accuracies(state.but(pending=pending, live=state.model), learned)
+        state = self._with_first_accuracies(
+            state.but(pending=pending, live=state.model), learned, enough=len(interval.keys)
+        )
         if not learned:
             return Measurement(state, None, _OF_EARLIER_MODELS if forgotten else "no label became known")
         errors, scores = np.empty(0, dtype=np.bool_), None
@@ -196,13 +202,19 @@ class LabelAwareTrigger(InterruptibleTrigger):
                 series[name] = appended(series.get(name, ()), score, size)
         return state.but(scores=series, accuracies=appended(state.accuracies, accuracy, size))
 
-    def _with_first_accuracies(self, state: Any, learned: tuple[Learned, ...]) -> Any:
-        first = [part for part in learned if part.number > state.first_scored]
-        if not first:
-            return state
-        series = (*state.first_accuracies, *(_accuracy(part.outcomes) for part in first))
-        series = series[-self.performance_triggers_window_size :]
-        return state.but(first_accuracies=series, first_scored=first[-1].number)
+    def _with_first_accuracies(self, state: Any, learned: tuple[Learned, ...], *, enough: int) -> Any:
+        """Counts the first labels of each model's predictions until there are enough: a handful says little."""
+        for part in learned:
+            series, right, known = state.first_accuracies, state.first_right, state.first_known
+            if part.number > state.first_scored:
+                series, right, known = (*series, 0.0), 0, 0
+            elif part.number < state.first_scored or known >= enough:
+                continue
+            right += len(part.outcomes) - int(np.count_nonzero(_errors(part.outcomes)))
+            known += len(part.outcomes)
+            series = (*series[:-1], right / known)[-self.performance_triggers_window_size :]
+            state = state.but(first_accuracies=series, first_scored=part.number, first_right=right, first_known=known)
+        return state
 
     def _with_density(self, state: Any, interval: Interval) -> Any:
         """Densities go on across trainings: how fast data comes has nothing to do with the model."""

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
-from modyn.core.plugins.triggers import TRIGGERS, Arrivals, Finding, Firing, Observer, Step, Trigger
+from modyn.core.plugins.triggers import TRIGGERS, Arrivals, Firing, Observer, Step, Trigger
 from modyn.supervisor.triggers.spans import SpanState, first_at_or_after, moment_text
 
 _EXPECTED = (
@@ -66,6 +66,8 @@ class ScheduleTrigger(Trigger):
     @field_validator("cron")
     @classmethod
     def _check_cron(cls, expression: str) -> str:
+        if len(expression.split()) != 5:
+            raise ValueError(f"has {len(expression.split())} fields; {_EXPECTED}")
         try:
             moments = CronSim(expression, datetime(2000, 1, 1, tzinfo=UTC))
         except CronSimError as error:
@@ -98,6 +100,13 @@ class ScheduleTrigger(Trigger):
             return Step(state.after(arrivals.timestamps).model_copy(update={"next_moment": moment}))
         return self._fire(state.after(arrivals.timestamps[:position]), position, moment, int(clock[position]), started)
 
+    @property
+    def ticks(self) -> bool:
+        return True
+
+    def fired_by_hand(self, state: ScheduleState) -> ScheduleState:
+        return ScheduleState(data_clock=state.data_clock)
+
     def next_tick(self, state: ScheduleState) -> int | None:
         return state.next_moment
 
@@ -128,6 +137,6 @@ class ScheduleTrigger(Trigger):
         assert seen.data_clock is not None, "there are pending samples"
         text = moment_text(moment, zoneinfo.ZoneInfo(self.timezone))
         reason = f"schedule {self.cron!r} passed {text} {self.timezone}"
-        evaluation = seen.fired(reason, (Finding("", float(clock), float(moment), decision=True),), started)
+        evaluation = seen.fired(reason, (), started)
         state = ScheduleState(data_clock=seen.data_clock)
         return Step(state, Firing(position, seen.data_clock, reason), (evaluation,))

@@ -40,6 +40,9 @@ class TimeTrigger(Trigger):
         None, description="Where the boundaries are counted from, Unix seconds; by default the first sample."
     )
 
+    def fired_by_hand(self, state: TimeState) -> TimeState:
+        return TimeState(next_boundary=state.next_boundary)
+
     def next_firing(self, state: TimeState, arrivals: Arrivals, observe: Observer) -> Step:
         started = perf_counter()
         timestamps = arrivals.timestamps
@@ -55,7 +58,7 @@ class TimeTrigger(Trigger):
             return Step(state.after(timestamps).model_copy(update={"next_boundary": boundary}))
         timestamp = int(timestamps[position])
         reason = f"{format_duration(self.every)} of data time passed at {moment_text(boundary)}"
-        finding = Finding("", float(timestamp), float(boundary), decision=True)
+        finding = Finding("", float(timestamp - boundary + self.every), float(self.every), decision=True)
         evaluation = state.after(timestamps[:position]).fired(reason, (finding,), started)
         state = TimeState(next_boundary=self._boundary_after(boundary, timestamp))
         return Step(state, Firing(position, timestamp, reason), (evaluation,))

@@ -74,8 +74,10 @@ class CrossMMD(DriftMetric):
             return TestResult(self.distance(reference, current, rng), None, None, False, note)
         errors = x.var(ddof=1) / len(x), y.var(ddof=1) / len(y)
         variance = sum(errors) * found.inflation(length)
-        if variance < 1e-24:  # no sample differs from another
-            return TestResult(0.0, None, 1.0, False, "all samples are equal")
+        if variance < 1e-24:  # no sample differs from another within its window
+            differ = bool(x.mean() - y.mean() > 1e-12)
+            note = "all samples of a window are equal" if differ else "all samples are equal"
+            return TestResult(self.distance(reference, current, rng), None, 0.0 if differ else 1.0, differ, note)
         freedom = sum(errors) ** 2 / (errors[0] ** 2 / (len(x) - 1) + errors[1] ** 2 / (len(y) - 1))
         statistic = float((x.mean() - y.mean()) / np.sqrt(variance))
         p_value = float(stats.t.sf(statistic, freedom))

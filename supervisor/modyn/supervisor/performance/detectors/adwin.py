@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from modyn.core.plugins.performance import PERFORMANCE_CRITERIA, CriterionState, Errors
-from modyn.supervisor.performance.detectors.streaming import Detections, Mode, StreamingDetector
+from modyn.core.plugins.performance import PERFORMANCE_CRITERIA, Errors
+from modyn.supervisor.performance.detectors.streaming import Detections, DetectorState, Mode, StreamingDetector
 
 
-class AdwinState(CriterionState):
+class AdwinState(DetectorState):
     """``rows``: the window as buckets; one of row i is the number of errors among 2^i predictions, oldest first."""
 
     rows: tuple[tuple[NonNegativeInt, ...], ...] = ()

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from modyn.core.plugins.performance import PERFORMANCE_CRITERIA, CriterionState, Errors, Judgement, Measured
-from modyn.supervisor.performance.detectors.streaming import Detections, StreamingDetector
+from modyn.core.plugins.performance import PERFORMANCE_CRITERIA, Errors, Judgement, Measured
+from modyn.supervisor.performance.detectors.streaming import Detections, DetectorState, StreamingDetector
 
 
-class DDMState(CriterionState):
+class DDMState(DetectorState):
     """How many errors were read, their mean, and the mean and deviation where their sum was smallest (None before)."""
 
     count: NonNegativeInt = 0

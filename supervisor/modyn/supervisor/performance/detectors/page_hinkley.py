@@ -6,11 +6,11 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt
 
-from modyn.core.plugins.performance import PERFORMANCE_CRITERIA, CriterionState, Errors
-from modyn.supervisor.performance.detectors.streaming import Detections, Mode, StreamingDetector
+from modyn.core.plugins.performance import PERFORMANCE_CRITERIA, Errors
+from modyn.supervisor.performance.detectors.streaming import Detections, DetectorState, Mode, StreamingDetector
 
 
-class PageHinkleyState(CriterionState):
+class PageHinkleyState(DetectorState):
     """How many errors were read and their mean; the two faded sums, the smallest of the first (None before any) and the
     largest of the second."""
 

@@ -5,9 +5,21 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Literal, NamedTuple
 
-from modyn.core.plugins.performance import Errors, Judgement, Measured, PerformanceCriterion
+from modyn.core.plugins.performance import (
+    CriterionState,
+    Errors,
+    Judgement,
+    Measured,
+    PerformanceCriterion,
+)
 
 Mode = Literal["up", "down", "both"]
+
+
+class DetectorState(CriterionState):
+    """``detected``: a change was detected that no training has answered yet."""
+
+    detected: bool = False
 
 
 class Detections(NamedTuple):
@@ -30,9 +42,10 @@ class StreamingDetector(PerformanceCriterion):
     """A detector that reads whether predictions were wrong, one after the other.
 
     It fires if it detects a change among the labels that became known since the last evaluation, and starts afresh
-    after each detection. It also starts afresh after every training, whoever caused it: the errors of another model
-    are another stream, and the step between the two would look like a change. What becomes known later of earlier
-    models is not fed.
+    after each detection. It goes on to fire until there was a training: to a detector that started afresh what is bad
+    by now is normal, so a firing that a guard held back would never come again. It also starts afresh after every
+    training, whoever caused it: the errors of another model are another stream, and the step between the two would look
+    like a change. What becomes known later of earlier models is not fed.
     """
 
     @abstractmethod
@@ -51,7 +64,11 @@ class StreamingDetector(PerformanceCriterion):
             note = "no label of the newest model's predictions became known"
         elif found.positions:
             note = f"detected after {found.positions[0] + 1:,} of {len(measured.errors):,} new labels"
-        return Judgement(found.state, bool(found.positions), found.statistic, found.threshold, note)
+        elif state.detected:
+            note = "detected before, and not trained since"
+        detected = state.detected or bool(found.positions)
+        new = found.state.model_copy(update={"detected": detected})
+        return Judgement(new, detected, found.statistic, found.threshold, note)
 
     def trained(self, state: Any) -> Any:
         return self.initial_state()
