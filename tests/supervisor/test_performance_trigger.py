@@ -268,7 +268,7 @@ def test_a_detection_that_a_guard_holds_back_is_not_lost(detector: str) -> None:
 
 
 def test_a_few_first_labels_do_not_say_what_to_expect() -> None:
-    """The first label of a model's predictions that becomes known is of a mistake; it is right 9 of 10 times, then 2."""
+    """The first label of a prediction that becomes known is of a mistake; the model is right 9 of 10 times, then 2."""
     count = 4_000
     wrong = np.arange(count) % 10 < np.where(np.arange(count) < 2_000, 1, 8)
     labels = np.ones(count, dtype=np.int64)
