@@ -174,6 +174,11 @@ class Client:
         """Disconnects, and stops the private server if there is one."""
         self._closing.close()
 
+    def interrupt(self) -> None:
+        """Ends the calls that are under way; they raise. For signal handlers: may be called from any thread. Later
+        calls connect anew."""
+        self._peers.close()
+
     def __enter__(self) -> Client:
         return self
 

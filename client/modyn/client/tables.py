@@ -26,6 +26,9 @@ EVALUATIONS_IN_REPORT = 5
 WIDTH_OF_EVALUATIONS = 120
 """Columns that a table of evaluations needs; narrower terminals get less of it."""
 
+WIDTH_OF_A_TABLE = 80
+"""Columns; a table of evaluations has to leave out what matters in fewer."""
+
 WIDTH_OF_A_MOMENT = 16
 
 
@@ -75,7 +78,15 @@ def print_report(report: Report) -> None:
 
 
 def print_evaluations(out: Console, title: str, evaluations: Evaluations) -> None:
-    """Why a trigger fired or did not: a row per evaluation, a line in it per finding."""
+    """Why a trigger fired or did not: a row per evaluation, a line in it per finding; without room for a table, a line
+    per finding that names what it shows."""
+    if out.width < WIDTH_OF_A_TABLE:
+        header, rows = shown_table(evaluations)
+        out.print(title)
+        for row in rows:
+            said = (f"{name} {cell}" for name, cell in zip(header, row, strict=True) if cell)
+            out.print(escape("; ".join(said)), soft_wrap=True)
+        return
     narrow = out.width < WIDTH_OF_EVALUATIONS
     header, rows = shown_table(evaluations, without=("samples", "p", "vote") if narrow else ())
     table = new_table(title, *header)

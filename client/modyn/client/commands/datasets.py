@@ -169,14 +169,26 @@ def watch(
     import json
 
     from modyn.client.connection import Target, storage_client
+    from modyn.client.signals import StopOnSignal
+    from modyn.core.errors import ModynError
 
-    with storage_client(Target(server, state, catalog), what=f"datasets watch {name}", announce=True) as client:
-        for keys, arrival in client.watch_dataset(name, start):
-            if as_json:
-                typer.echo(json.dumps({"start": keys.start, "end": keys.end, "arrival": arrival}))
-            else:
-                when = opt.format_time(arrival)
-                typer.echo(f"{when}  keys {keys.start} to {keys.end - 1} ({opt.amount(len(keys), 'sample')})")
+    with (
+        storage_client(Target(server, state, catalog), what=f"datasets watch {name}", announce=True) as client,
+        # An exception out of a signal handler may be lost in a callback of the gRPC library.
+        StopOnSignal(client.interrupt) as signals,
+    ):
+        try:
+            for keys, arrival in client.watch_dataset(name, start):
+                if as_json:
+                    typer.echo(json.dumps({"start": keys.start, "end": keys.end, "arrival": arrival}))
+                else:
+                    when = opt.format_time(arrival)
+                    typer.echo(f"{when}  keys {keys.start} to {keys.end - 1} ({opt.amount(len(keys), 'sample')})")
+        except ModynError:
+            if signals.received is None:
+                raise
+        if signals.received is not None:
+            raise signals.received
 
 
 app.command("set-labels")(dataset_changes.set_labels)
