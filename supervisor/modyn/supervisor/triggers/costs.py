@@ -103,7 +103,7 @@ class CostTrigger(InterruptibleTrigger):
         reason = (
             f"{note}: worth {worth:.4g} s of training, {'at least' if decision else 'not'} the forecast {cost:.4g} s"
         )
-        return Verdict(state, decision, reason, (Finding("", worth, cost, decision=decision, note=note),))
+        return Verdict(state, decision, reason, (Finding("", worth, cost, decision=decision),))
 
     def training_seconds(self, state: Any) -> float | None:
         """What a training on the new samples would take; None if none was measured yet."""

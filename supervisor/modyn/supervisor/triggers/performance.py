@@ -128,7 +128,8 @@ class PerformanceTrigger(LabelAwareTrigger):
 
 
 def _unknown_metric(name: str | None, known: list[str]) -> str:
-    return f"no metric is named {name!r}{nearest(str(name), known)}; expected one of {', '.join(sorted(known))}"
+    choices = ", ".join(sorted(known))
+    return f"no metric is named {name!r}{nearest(str(name), known)}; expected one of {choices}, or add it to `metrics`"
 
 
 def _reason(judgements: dict[str, Judgement]) -> str:
