@@ -105,7 +105,7 @@ def test_every_trigger_on_elec2(path: Path, tmp_path: Path, shared_data: Path) -
     fired = [evaluation for evaluation in report.trigger_evaluations if evaluation.trigger is not None]
     assert [evaluation.trigger for evaluation in fired] == [trigger.index for trigger in report.triggers]
     assert [evaluation.reason for evaluation in fired] == [trigger.reason for trigger in report.triggers]
-    if any(finding.threshold is not None for evaluation in fired for finding in evaluation.findings):
+    if len(report.trigger_evaluations) > len(report.triggers):  # else a list of firings says it all
         assert (tmp_path / "run" / "triggers.svg").is_file()
 
 
