@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from pyarrow import csv, feather, parquet
 from modyn.client.tabular import open_table, read_table
 from modyn.core.errors import InvalidInputError
 from modyn.core.state import StateDirectory
-from tests.client.processes import TIMEOUT_SECONDS, environment, modyn, start_modyn
+from tests.client.processes import TIMEOUT_SECONDS, environment, modyn
 
 
 def rows(count: int, start: int = 0) -> pa.Table:
@@ -50,21 +50,6 @@ def folder(tmp_path: Path) -> Path:
     datasets("register", "d", "--role", "train", cwd=tmp_path)
     assert datasets("append", "d", "ten.parquet", cwd=tmp_path) == "ten.parquet: appended, keys 0 to 9\n"
     return tmp_path
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts commands that are killed at the end, whatever happened."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        started.append(start_modyn(*arguments, cwd=tmp_path))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def shown(table: str) -> dict[str, str]:

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from pyarrow import parquet
 from modyn.client.runfolder import read_report
 from modyn.core.report import without_volatile
 from modyn.core.state import StateDirectory
-from tests.client.processes import TIMEOUT_SECONDS, modyn, start_modyn
+from tests.client.processes import TIMEOUT_SECONDS, modyn
 from tests.conftest import processes_of_session
 
 PIPELINE = """\
@@ -47,21 +47,6 @@ def folder(tmp_path: Path) -> Path:
     for start in range(0, 450, 50):
         parquet.write_table(table(start, 50), tmp_path / "data" / f"{start:04d}.parquet")
     return tmp_path
-
-
-@pytest.fixture
-def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts commands that are killed at the end, whatever happened."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        started.append(start_modyn(*arguments, cwd=folder))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

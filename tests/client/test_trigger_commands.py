@@ -26,7 +26,7 @@ from modyn.core.errors import ConflictError, InvalidInputError, NotFoundError
 from modyn.core.plugins.triggers import TRIGGERS
 from modyn.proto.supervisor_pb2 import Pipeline
 from modyn.supervisor.triggers.drift import DataDriftTrigger
-from tests.client.processes import TIMEOUT_SECONDS, start_modyn
+from tests.client.processes import TIMEOUT_SECONDS
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "triggers_explained.md"
 
@@ -75,21 +75,6 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "data").mkdir()
     parquet.write_table(rows(450), tmp_path / "data" / "0.parquet")
     return tmp_path
-
-
-@pytest.fixture
-def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Starts commands that are killed at the end, whatever happened."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*arguments: str) -> subprocess.Popen[str]:
-        started.append(start_modyn(*arguments, cwd=folder))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
 
 
 def shown(result: Result) -> str:

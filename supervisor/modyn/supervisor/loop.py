@@ -150,12 +150,9 @@ class TriggerLoop:
         firing, evaluations = step.firing, [*step.evaluations]
         if firing is not None and not self._pending:  # a trigger that was fired by hand has taken its data
             firing = None
-            evaluations[-1:] = [
-                replace(
-                    last, decision=False, reason=f"held back: {last.reason}, but nothing came since the last trigger"
-                )
-                for last in evaluations[-1:]
-            ]
+            if evaluations:
+                reason = f"held back: {evaluations[-1].reason}, but nothing came since the last trigger"
+                evaluations[-1] = replace(evaluations[-1], decision=False, reason=reason)
         rows = [
             EvaluationRow(number, None, evaluation)
             for number, evaluation in enumerate(evaluations, self._next_evaluation)

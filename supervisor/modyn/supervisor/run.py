@@ -270,7 +270,7 @@ class PipelineRun:
 
     def _on_evaluated(self, rows: Sequence[EvaluationRow]) -> None:
         self._unwritten += rows
-        if rows[-1].trigger_index is None:  # else they are journaled with the trigger
+        if rows[-1].trigger_index is None:  # else they are journaled before the training
             self._write_evaluations(at_most_every=_JOURNAL_SECONDS)
             self._report_data()
 

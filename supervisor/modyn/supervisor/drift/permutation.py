@@ -245,7 +245,9 @@ class PermutationMetric(DriftMetric):
         """
 
     def distance(self, reference: Features, current: Features, rng: np.random.Generator) -> float:
-        reference, current = check_windows(reference, current)
+        return self._observed(*check_windows(reference, current), rng)
+
+    def _observed(self, reference: Features, current: Features, rng: np.random.Generator) -> float:
         splits = Splits.observed(len(reference), len(current))
         return float(self.statistics(np.concatenate((reference, current)), splits, rng)[0])
 
@@ -262,9 +264,7 @@ class PermutationMetric(DriftMetric):
         reference, current = check_windows(reference, current)
         cut = cut_windows(reference, current, alpha, block_length)
         if cut.too_short:
-            splits = Splits.observed(len(reference), len(current))
-            statistic = float(self.statistics(np.concatenate((reference, current)), splits, rng)[0])
-            return TestResult(statistic, None, None, False, cut.note)
+            return TestResult(self._observed(reference, current, rng), None, None, False, cut.note)
         splits = Splits.drawn(cut.blocks, enough_permutations(permutations, alpha), rng, cut.inflation)
         kept = (reference[-splits.num_reference :], current[-splits.num_current :])
         statistics = self.statistics(np.concatenate(kept), splits, rng)
