@@ -231,17 +231,20 @@ class Postgres:
             time.sleep(0.02)
 
     def start(self) -> None:
-        user = self._user if os.geteuid() == 0 else None
-        self._children.append(
-            subprocess.Popen(self._command, user=user, group=user and os.stat(self._pid_file.parent).st_gid)
-        )
-        deadline = time.monotonic() + 20
+        # setpriv and not Popen(user=...): with a user Python forks where it would vfork, gRPC's fork handlers then run
+        # in the child, and some of those children never get to the program.
+        home = self._pid_file.parent.stat()
+        become = [f"--reuid={self._user}", f"--regid={home.st_gid}", "--clear-groups"]
+        child = subprocess.Popen(["setpriv", *become, *self._command] if os.geteuid() == 0 else self._command)
+        self._children.append(child)
+        deadline = time.monotonic() + 60
         while True:
+            assert child.poll() is None, f"PostgreSQL ended with exit code {child.returncode}"
             try:
                 psycopg.connect(self.url).close()
                 return
             except psycopg.OperationalError:
-                assert time.monotonic() < deadline
+                assert time.monotonic() < deadline, "PostgreSQL does not answer"
                 time.sleep(0.05)
 
     def close(self) -> None:
