@@ -16,7 +16,8 @@ from modyn.core.plugins.evaluation import METRICS, WINDOW_STRATEGIES
 from modyn.core.plugins.formats import FORMATS
 from modyn.core.plugins.models import MODELS
 from modyn.core.plugins.parsers import PARSERS
-from modyn.core.plugins.selection import DOWNSAMPLING_STRATEGIES, PRESAMPLING_STRATEGIES, SELECTION_POLICIES
+from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES
+from modyn.core.plugins.selection import PRESAMPLING_STRATEGIES, SELECTION_POLICIES
 from modyn.core.plugins.triggers import TRIGGERS
 from modyn.core.registry import Registry
 from tests.helpers.pipelines import MINIMAL, PUBLISHED

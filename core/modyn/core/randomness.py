@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     MODEL_INIT = 4  # index: trigger; seeds torch in the job
     TRAINING = 5  # index: trigger; seeds torch in the job after the model is built (dropout, augmentation)
     EXAMPLES = 6  # synthetic data of examples and tests
+    DOWNSAMPLING = 8  # index: of a trigger's epoch
+    HOLDOUT = 9  # index: a block of keys; which samples a model for comparison is trained on
     TRIGGER = 7  # index: which of a trigger's streams, such as the number of its evaluation
 
 

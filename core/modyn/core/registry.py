@@ -248,7 +248,7 @@ class RegistryField(Generic[P]):
     def _choices(self) -> list[dict[str, Any]]:
         choices: list[dict[str, Any]] = []
         for name in self.registry.names():
-            body = _without_references(self.registry.get(name).model_json_schema())
+            body = without_references(self.registry.get(name).model_json_schema())
             properties = {self.registry.key: self._name_schema(name), **body.get("properties", {})}
             required = [self.registry.key, *body.get("required", [])]
             choices.append({**body, "title": name, "properties": properties, "required": required})
@@ -265,7 +265,7 @@ class RegistryField(Generic[P]):
         return choices
 
 
-def _without_references(schema: dict[str, Any]) -> dict[str, Any]:
+def without_references(schema: dict[str, Any]) -> dict[str, Any]:
     """A JSON Schema whose definitions stand where they are used, so that it can be part of another one."""
     definitions = schema.get("$defs", {})
 

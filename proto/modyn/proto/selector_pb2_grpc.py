@@ -55,6 +55,21 @@ class SelectorStub:
                 request_serializer=modyn_dot_proto_dot_selector__pb2.FindTrainingSetsRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_selector__pb2.FoundTrainingSet.FromString,
                 _registered_method=True)
+        self.StoreSampleColumns = channel.stream_unary(
+                '/modyn.v1.Selector/StoreSampleColumns',
+                request_serializer=modyn_dot_proto_dot_selector__pb2.StoreSampleColumnsRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_selector__pb2.SampleColumns.FromString,
+                _registered_method=True)
+        self.DescribeSampleColumns = channel.unary_unary(
+                '/modyn.v1.Selector/DescribeSampleColumns',
+                request_serializer=modyn_dot_proto_dot_selector__pb2.DescribeSampleColumnsRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_selector__pb2.SampleColumns.FromString,
+                _registered_method=True)
+        self.ReadSampleColumns = channel.unary_stream(
+                '/modyn.v1.Selector/ReadSampleColumns',
+                request_serializer=modyn_dot_proto_dot_selector__pb2.ReadSampleColumnsRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
+                _registered_method=True)
 
 
 class SelectorServicer:
@@ -88,6 +103,27 @@ class SelectorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StoreSampleColumns(self, request_iterator, context):
+        """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
+        Header first, then Arrow record batches of one schema.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeSampleColumns(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReadSampleColumns(self, request, context):
+        """Bulk out, in the order in which they were stored.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SelectorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -110,6 +146,21 @@ def add_SelectorServicer_to_server(servicer, server):
                     servicer.FindTrainingSets,
                     request_deserializer=modyn_dot_proto_dot_selector__pb2.FindTrainingSetsRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_selector__pb2.FoundTrainingSet.SerializeToString,
+            ),
+            'StoreSampleColumns': grpc.stream_unary_rpc_method_handler(
+                    servicer.StoreSampleColumns,
+                    request_deserializer=modyn_dot_proto_dot_selector__pb2.StoreSampleColumnsRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_selector__pb2.SampleColumns.SerializeToString,
+            ),
+            'DescribeSampleColumns': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeSampleColumns,
+                    request_deserializer=modyn_dot_proto_dot_selector__pb2.DescribeSampleColumnsRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_selector__pb2.SampleColumns.SerializeToString,
+            ),
+            'ReadSampleColumns': grpc.unary_stream_rpc_method_handler(
+                    servicer.ReadSampleColumns,
+                    request_deserializer=modyn_dot_proto_dot_selector__pb2.ReadSampleColumnsRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -220,6 +271,87 @@ class Selector:
             '/modyn.v1.Selector/FindTrainingSets',
             modyn_dot_proto_dot_selector__pb2.FindTrainingSetsRequest.SerializeToString,
             modyn_dot_proto_dot_selector__pb2.FoundTrainingSet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreSampleColumns(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/modyn.v1.Selector/StoreSampleColumns',
+            modyn_dot_proto_dot_selector__pb2.StoreSampleColumnsRequest.SerializeToString,
+            modyn_dot_proto_dot_selector__pb2.SampleColumns.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeSampleColumns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.Selector/DescribeSampleColumns',
+            modyn_dot_proto_dot_selector__pb2.DescribeSampleColumnsRequest.SerializeToString,
+            modyn_dot_proto_dot_selector__pb2.SampleColumns.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReadSampleColumns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Selector/ReadSampleColumns',
+            modyn_dot_proto_dot_selector__pb2.ReadSampleColumnsRequest.SerializeToString,
+            modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
             options,
             channel_credentials,
             insecure,

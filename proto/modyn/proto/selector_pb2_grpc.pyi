@@ -41,6 +41,13 @@ class SelectorStub:
     """Bulk out. Columns: key int64, weight float32; positions [offset, offset + count) of the set."""
     FindTrainingSets: _grpc.StreamStreamMultiCallable[_selector_pb2.FindTrainingSetsRequest, _selector_pb2.FoundTrainingSet]
     """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
+    StoreSampleColumns: _grpc.StreamUnaryMultiCallable[_selector_pb2.StoreSampleColumnsRequest, _selector_pb2.SampleColumns]
+    """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
+    Header first, then Arrow record batches of one schema.
+    """
+    DescribeSampleColumns: _grpc.UnaryUnaryMultiCallable[_selector_pb2.DescribeSampleColumnsRequest, _selector_pb2.SampleColumns]
+    ReadSampleColumns: _grpc.UnaryStreamMultiCallable[_selector_pb2.ReadSampleColumnsRequest, _common_pb2.ArrowMessage]
+    """Bulk out, in the order in which they were stored."""
 
 @_typing.type_check_only
 class SelectorAsyncStub(SelectorStub):
@@ -54,6 +61,13 @@ class SelectorAsyncStub(SelectorStub):
     """Bulk out. Columns: key int64, weight float32; positions [offset, offset + count) of the set."""
     FindTrainingSets: _aio.StreamStreamMultiCallable[_selector_pb2.FindTrainingSetsRequest, _selector_pb2.FoundTrainingSet]  # type: ignore[assignment]
     """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
+    StoreSampleColumns: _aio.StreamUnaryMultiCallable[_selector_pb2.StoreSampleColumnsRequest, _selector_pb2.SampleColumns]  # type: ignore[assignment]
+    """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
+    Header first, then Arrow record batches of one schema.
+    """
+    DescribeSampleColumns: _aio.UnaryUnaryMultiCallable[_selector_pb2.DescribeSampleColumnsRequest, _selector_pb2.SampleColumns]  # type: ignore[assignment]
+    ReadSampleColumns: _aio.UnaryStreamMultiCallable[_selector_pb2.ReadSampleColumnsRequest, _common_pb2.ArrowMessage]  # type: ignore[assignment]
+    """Bulk out, in the order in which they were stored."""
 
 class SelectorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -88,5 +102,30 @@ class SelectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_selector_pb2.FoundTrainingSet], _abc.AsyncIterator[_selector_pb2.FoundTrainingSet]]:
         """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
+
+    @_abc_1.abstractmethod
+    def StoreSampleColumns(
+        self,
+        request_iterator: _MaybeAsyncIterator[_selector_pb2.StoreSampleColumnsRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_selector_pb2.SampleColumns, _abc.Awaitable[_selector_pb2.SampleColumns]]:
+        """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
+        Header first, then Arrow record batches of one schema.
+        """
+
+    @_abc_1.abstractmethod
+    def DescribeSampleColumns(
+        self,
+        request: _selector_pb2.DescribeSampleColumnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_selector_pb2.SampleColumns, _abc.Awaitable[_selector_pb2.SampleColumns]]: ...
+
+    @_abc_1.abstractmethod
+    def ReadSampleColumns(
+        self,
+        request: _selector_pb2.ReadSampleColumnsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_common_pb2.ArrowMessage], _abc.AsyncIterator[_common_pb2.ArrowMessage]]:
+        """Bulk out, in the order in which they were stored."""
 
 def add_SelectorServicer_to_server(servicer: SelectorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -37,6 +37,9 @@ class TrainRequest(_message.Message):
     REUSE_FIELD_NUMBER: _builtins.int
     CODE_FIELD_NUMBER: _builtins.int
     NUM_SAMPLES_TO_PASS_FIELD_NUMBER: _builtins.int
+    DOWNSAMPLING_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    AUXILIARY_MODELS_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
     trigger_index: _builtins.int
     dataset: _builtins.str
@@ -49,6 +52,8 @@ class TrainRequest(_message.Message):
     """an earlier result of the same inputs may be answered"""
     num_samples_to_pass: _builtins.int
     """stop after this many samples; unset: epochs_per_trigger decides"""
+    scores: _builtins.str
+    """What an earlier trigger's training left for this one (see TrainResult); only where the strategy uses it."""
     @_builtins.property
     def training(self) -> _common_pb2.Value:
         """the `training` section"""
@@ -63,6 +68,12 @@ class TrainRequest(_message.Message):
 
     @_builtins.property
     def code(self) -> _common_pb2.CodeOrigin: ...
+    @_builtins.property
+    def downsampling(self) -> _common_pb2.Value:
+        """the downsampling strategy of this trigger; unset: none"""
+
+    @_builtins.property
+    def auxiliary_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
@@ -78,19 +89,30 @@ class TrainRequest(_message.Message):
         reuse: _builtins.bool = ...,
         code: _common_pb2.CodeOrigin | None = ...,
         num_samples_to_pass: _builtins.int | None = ...,
+        downsampling: _common_pb2.Value | None = ...,
+        scores: _builtins.str | None = ...,
+        auxiliary_models: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "code", b"code", "data", b"data", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "_scores", b"_scores", "code", b"code", "data", b"data", "downsampling", b"downsampling", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "scores", b"scores", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "code", b"code", "data", b"data", "dataset", b"dataset", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "pipeline_id", b"pipeline_id", "reuse", b"reuse", "seed", b"seed", "training", b"training", "training_set", b"training_set", "trigger_index", b"trigger_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "_scores", b"_scores", "auxiliary_models", b"auxiliary_models", "code", b"code", "data", b"data", "dataset", b"dataset", "downsampling", b"downsampling", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "pipeline_id", b"pipeline_id", "reuse", b"reuse", "scores", b"scores", "seed", b"seed", "training", b"training", "training_set", b"training_set", "trigger_index", b"trigger_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__downsampling: _TypeAlias = _typing.Literal["downsampling"]  # noqa: Y015
+    _WhichOneofArgType__downsampling: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling"]  # noqa: Y015
     _WhichOneofReturnType__initial_model: _TypeAlias = _typing.Literal["initial_model"]  # noqa: Y015
     _WhichOneofArgType__initial_model: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model"]  # noqa: Y015
     _WhichOneofReturnType__num_samples_to_pass: _TypeAlias = _typing.Literal["num_samples_to_pass"]  # noqa: Y015
     _WhichOneofArgType__num_samples_to_pass: _TypeAlias = _typing.Literal["_num_samples_to_pass", b"_num_samples_to_pass"]  # noqa: Y015
+    _WhichOneofReturnType__scores: _TypeAlias = _typing.Literal["scores"]  # noqa: Y015
+    _WhichOneofArgType__scores: _TypeAlias = _typing.Literal["_scores", b"_scores"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__downsampling) -> _WhichOneofReturnType__downsampling | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_model) -> _WhichOneofReturnType__initial_model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_samples_to_pass) -> _WhichOneofReturnType__num_samples_to_pass | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scores) -> _WhichOneofReturnType__scores | None: ...
 
 Global___TrainRequest: _TypeAlias = TrainRequest  # noqa: Y015
 
@@ -250,6 +272,7 @@ class TrainResult(_message.Message):
     JOB_SECONDS_FIELD_NUMBER: _builtins.int
     FINAL_LOSS_FIELD_NUMBER: _builtins.int
     EPOCH_LOSSES_FIELD_NUMBER: _builtins.int
+    DOWNSAMPLING_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """content digest"""
     input_digest: _builtins.str
@@ -262,7 +285,7 @@ class TrainResult(_message.Message):
     batches: _builtins.int
     epochs: _builtins.int
     train_seconds: _builtins.float
-    """the training loop"""
+    """the training loop, with scoring and choosing"""
     store_seconds: _builtins.float
     """serialising and storing the model"""
     job_seconds: _builtins.float
@@ -271,6 +294,10 @@ class TrainResult(_message.Message):
     """mean of the last epoch"""
     @_builtins.property
     def epoch_losses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
+    @_builtins.property
+    def downsampling(self) -> Global___DownsamplingResult:
+        """set if the request had a strategy"""
+
     def __init__(
         self,
         *,
@@ -286,16 +313,84 @@ class TrainResult(_message.Message):
         job_seconds: _builtins.float = ...,
         final_loss: _builtins.float | None = ...,
         epoch_losses: _abc.Iterable[_builtins.float] | None = ...,
+        downsampling: Global___DownsamplingResult | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_final_loss", b"_final_loss", "final_loss", b"final_loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_final_loss", b"_final_loss", "downsampling", b"downsampling", "final_loss", b"final_loss"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_final_loss", b"_final_loss", "batches", b"batches", "epoch_losses", b"epoch_losses", "epochs", b"epochs", "final_loss", b"final_loss", "input_digest", b"input_digest", "job_seconds", b"job_seconds", "model", b"model", "num_samples", b"num_samples", "reused", b"reused", "samples_trained", b"samples_trained", "store_seconds", b"store_seconds", "train_seconds", b"train_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_final_loss", b"_final_loss", "batches", b"batches", "downsampling", b"downsampling", "epoch_losses", b"epoch_losses", "epochs", b"epochs", "final_loss", b"final_loss", "input_digest", b"input_digest", "job_seconds", b"job_seconds", "model", b"model", "num_samples", b"num_samples", "reused", b"reused", "samples_trained", b"samples_trained", "store_seconds", b"store_seconds", "train_seconds", b"train_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__downsampling: _TypeAlias = _typing.Literal["downsampling"]  # noqa: Y015
+    _WhichOneofArgType__downsampling: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling"]  # noqa: Y015
     _WhichOneofReturnType__final_loss: _TypeAlias = _typing.Literal["final_loss"]  # noqa: Y015
     _WhichOneofArgType__final_loss: _TypeAlias = _typing.Literal["_final_loss", b"_final_loss"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__downsampling) -> _WhichOneofReturnType__downsampling | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__final_loss) -> _WhichOneofReturnType__final_loss | None: ...
 
 Global___TrainResult: _TypeAlias = TrainResult  # noqa: Y015
+
+@_typing.final
+class DownsamplingResult(_message.Message):
+    """What downsampling did, and what it took."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAINED_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    AUXILIARY_MODELS_FIELD_NUMBER: _builtins.int
+    SAMPLES_OFFERED_FIELD_NUMBER: _builtins.int
+    SAMPLES_SCORED_FIELD_NUMBER: _builtins.int
+    SCORES_REUSED_FIELD_NUMBER: _builtins.int
+    SCORE_SECONDS_FIELD_NUMBER: _builtins.int
+    CHOOSE_SECONDS_FIELD_NUMBER: _builtins.int
+    AUXILIARY_SECONDS_FIELD_NUMBER: _builtins.int
+    AUXILIARY_SAMPLES_FIELD_NUMBER: _builtins.int
+    trained: _builtins.str
+    """digest of sample columns (see Selector.StoreSampleColumns): the keys and weights really trained"""
+    scores: _builtins.str
+    """digest of sample columns: scores for the next trigger"""
+    samples_offered: _builtins.int
+    """passes that all epochs over the whole training set would have been"""
+    samples_scored: _builtins.int
+    """forward passes for scores only"""
+    scores_reused: _builtins.int
+    """samples whose score came from an earlier trigger"""
+    score_seconds: _builtins.float
+    """running models for scores"""
+    choose_seconds: _builtins.float
+    """deciding by them"""
+    auxiliary_seconds: _builtins.float
+    """training auxiliary models"""
+    auxiliary_samples: _builtins.int
+    """passes over samples in that"""
+    @_builtins.property
+    def auxiliary_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """digests, for the next trigger"""
+
+    def __init__(
+        self,
+        *,
+        trained: _builtins.str = ...,
+        scores: _builtins.str | None = ...,
+        auxiliary_models: _abc.Iterable[_builtins.str] | None = ...,
+        samples_offered: _builtins.int = ...,
+        samples_scored: _builtins.int = ...,
+        scores_reused: _builtins.int = ...,
+        score_seconds: _builtins.float = ...,
+        choose_seconds: _builtins.float = ...,
+        auxiliary_seconds: _builtins.float = ...,
+        auxiliary_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scores", b"_scores", "scores", b"scores"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scores", b"_scores", "auxiliary_models", b"auxiliary_models", "auxiliary_samples", b"auxiliary_samples", "auxiliary_seconds", b"auxiliary_seconds", "choose_seconds", b"choose_seconds", "samples_offered", b"samples_offered", "samples_scored", b"samples_scored", "score_seconds", b"score_seconds", "scores", b"scores", "scores_reused", b"scores_reused", "trained", b"trained"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__scores: _TypeAlias = _typing.Literal["scores"]  # noqa: Y015
+    _WhichOneofArgType__scores: _TypeAlias = _typing.Literal["_scores", b"_scores"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scores) -> _WhichOneofReturnType__scores | None: ...
+
+Global___DownsamplingResult: _TypeAlias = DownsamplingResult  # noqa: Y015
 
 @_typing.final
 class FindTrainingsRequest(_message.Message):

@@ -93,6 +93,21 @@ class SelectorCatalog:
         with self._catalog.read() as connection:
             return list(connection.execute(query).scalars())
 
+    def selected(self, pipeline_id: str, first: int, stop: int) -> list[str]:
+        """Digests of the key files of the training sets of triggers ``first <= index < stop``, in order."""
+        query = (
+            sa.select(training_sets.c.key_file)
+            .join(trigger_data, trigger_data.c.training_set == training_sets.c.digest)
+            .where(
+                trigger_data.c.pipeline_id == pipeline_id,
+                trigger_data.c.trigger_index >= first,
+                trigger_data.c.trigger_index < stop,
+            )
+            .order_by(trigger_data.c.trigger_index)
+        )
+        with self._catalog.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def training_set(self, digest: str) -> TrainingSetRow | None:
         query = sa.select(training_sets).where(training_sets.c.digest == digest)
         with self._catalog.read() as connection:

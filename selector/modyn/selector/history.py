@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import overload
 
+from modyn.core.keysets import KeySet
 from modyn.core.plugins.selection import TriggerData
+from modyn.selector.catalog import SelectorCatalog
+from modyn.selector.keyfiles import KeyFiles
 
 Load = Callable[[int, int], list[TriggerData]]
 
@@ -44,3 +47,31 @@ class History(Sequence[TriggerData]):
         past = min(stop, self._current.trigger_index)
         entries = self._load(first, past) if first < past else []
         return [*entries, self._current] if stop > self._current.trigger_index else entries
+
+
+class PastSelections(Sequence[KeySet]):
+    """Keys of the training sets of a pipeline's triggers before one, oldest first; entry ``i`` is trigger ``i``."""
+
+    def __init__(self, catalog: SelectorCatalog, files: KeyFiles, pipeline_id: str, num_triggers: int) -> None:
+        self._catalog = catalog
+        self._files = files
+        self._pipeline_id = pipeline_id
+        self._num_triggers = num_triggers
+
+    def __len__(self) -> int:
+        return self._num_triggers
+
+    @overload
+    def __getitem__(self, index: int) -> KeySet: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[KeySet]: ...
+
+    def __getitem__(self, index: int | slice) -> KeySet | list[KeySet]:
+        positions = range(self._num_triggers)[index]
+        if isinstance(positions, int):
+            return self._files.get(self._catalog.selected(self._pipeline_id, positions, positions + 1)[0]).keys
+        if not positions:
+            return []
+        first, stop = min(positions), max(positions) + 1
+        digests = self._catalog.selected(self._pipeline_id, first, stop)
+        return [self._files.get(digests[position - first]).keys for position in positions]

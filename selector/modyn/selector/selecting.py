@@ -21,7 +21,7 @@ from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, Selectio
 from modyn.proto.storage_pb2 import LabelsAsOf
 from modyn.selector.catalog import SelectorCatalog, TrainingSetRow, TriggerRow
 from modyn.selector.columns import StorageColumns, covering_ranges
-from modyn.selector.history import History
+from modyn.selector.history import History, PastSelections
 from modyn.selector.keyfiles import KeyFile, KeyFiles
 from modyn.selector.labels import digest_of, labels_of, named, pinned, tree_of
 from modyn.storage.label_versions import newest_label_version
@@ -159,7 +159,8 @@ class Selecting:
             digests = self._catalog.new_data(request.pipeline_id, first, stop)
             return _usable(columns, first, [self._files.get(digest).keys for digest in digests])
 
-        data = SelectionInput(history=History(load, current), columns=columns, seed=request.seed)
+        past = PastSelections(self._catalog, self._files, request.pipeline_id, request.trigger_index)
+        data = SelectionInput(history=History(load, current), columns=columns, seed=request.seed, selected=past)
         selection = request.policy.select(data)
         _check(request.policy, selection)
         content = KeyFile(request.dataset, selection.keys, selection.weights)

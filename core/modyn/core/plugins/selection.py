@@ -13,6 +13,7 @@ import pyarrow as pa
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from modyn.core.keysets import KeySet
+from modyn.core.plugins.downsampling import DownsamplingStrategy
 from modyn.core.registry import Plugin, Registry
 
 
@@ -43,11 +44,14 @@ class SelectionInput:
             and superseded samples are already left out.
         columns: labels and timestamps of any of these keys.
         seed: of the pipeline; draw only through ``modyn.core.randomness.generator(seed, purpose, trigger_index)``.
+        selected: keys of the training sets of all triggers before this one, oldest first, whatever became of the
+            samples since; read only as far as a policy looks.
     """
 
     history: Sequence[TriggerData]
     columns: SampleColumns
     seed: int
+    selected: Sequence[KeySet] = ()
 
     @property
     def trigger_index(self) -> int:
@@ -68,6 +72,10 @@ class SelectionPolicy(Plugin, ABC):
     @abstractmethod
     def select(self, data: SelectionInput) -> Selection:
         """The training set of the current trigger. No key twice unless the policy draws with replacement."""
+
+    def downsampling(self, trigger_index: int) -> DownsamplingStrategy | None:
+        """How the training job narrows the training set of a trigger further; None: not at all."""
+        return None
 
 
 class PresamplingStrategy(Plugin, ABC):
@@ -92,16 +100,11 @@ class PresamplingStrategy(Plugin, ABC):
         """``target`` of the candidates (all of them if there are fewer)."""
 
 
-class DownsamplingStrategy(Plugin):
-    """Second stage of a ``CoresetStrategy``: narrows the training set in the training job, with the model."""
-
-
 SELECTION_POLICIES: Registry[SelectionPolicy] = Registry(
     "selection policy",
     key="name",
     package="modyn.selector.policies",
     group="modyn.selection_policies",
-    planned=("FreshnessSamplingStrategy",),
 )
 
 PRESAMPLING_STRATEGIES: Registry[PresamplingStrategy] = Registry(
@@ -109,23 +112,4 @@ PRESAMPLING_STRATEGIES: Registry[PresamplingStrategy] = Registry(
     key="strategy",
     package="modyn.selector.presampling",
     group="modyn.presampling_strategies",
-    planned=("LabelBalanced", "TriggerBalanced", "RandomNoReplacement"),
-)
-
-DOWNSAMPLING_STRATEGIES: Registry[DownsamplingStrategy] = Registry(
-    "downsampling strategy",
-    key="strategy",
-    package="modyn.selector.downsampling",
-    group="modyn.downsampling_strategies",
-    planned=(
-        "Craig",
-        "GradMatch",
-        "GradNorm",
-        "KcenterGreedy",
-        "Loss",
-        "RHOLoss",
-        "RS2",
-        "Submodular",
-        "Uncertainty",
-    ),
 )

@@ -2,49 +2,99 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import bisect
+import itertools
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, NonNegativeInt
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    NonNegativeInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import core_schema
 
-from modyn.core.config.problems import planned_error
+from modyn.core.config.problems import nested_error
+from modyn.core.config.published import Described
+from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, DownsamplingStrategy, NoDownsampling
 from modyn.core.plugins.selection import (
-    DOWNSAMPLING_STRATEGIES,
     PRESAMPLING_STRATEGIES,
     SELECTION_POLICIES,
-    DownsamplingStrategy,
     PresamplingStrategy,
     Selection,
     SelectionInput,
 )
 from modyn.core.randomness import Purpose
+from modyn.core.registry import without_references
 from modyn.selector.policies.base import TailPolicy
 from modyn.selector.sampling import uniform_sample
 
 
-class _SchedulesArePlanned:
-    """Recognises a list of downsamplers over triggers, which has no ``strategy`` key of its own."""
+class DownsamplingSchedule(Described):
+    """Several strategies, one after the other: the next one from a threshold on."""
+
+    downsampling_list: list[Annotated[DownsamplingStrategy, DOWNSAMPLING_STRATEGIES.field()]] = Field(
+        min_length=1, description="The strategies, in order."
+    )
+    downsampling_thresholds: list[NonNegativeInt] = Field(
+        [],
+        validate_default=True,
+        description="The i-th is the trigger, counted after warm-up, from which strategy i + 1 is used; one fewer than "
+        "strategies, ascending.",
+    )
+
+    @field_validator("downsampling_thresholds")
+    @classmethod
+    def _check_thresholds(cls, thresholds: list[int], info: ValidationInfo) -> list[int]:
+        strategies = info.data.get("downsampling_list")
+        if strategies is not None and len(thresholds) != len(strategies) - 1:
+            raise ValueError(
+                f"{len(thresholds)} thresholds for {len(strategies)} strategies; expected {len(strategies) - 1}, one "
+                "fewer than there are strategies"
+            )
+        if any(later <= earlier for earlier, later in itertools.pairwise(thresholds)):
+            raise ValueError(f"value {thresholds}: expected each threshold to be larger than the one before")
+        return thresholds
+
+    def at(self, trigger_index: int) -> DownsamplingStrategy:
+        """The strategy of a trigger, counted after warm-up."""
+        return self.downsampling_list[bisect.bisect_right(self.downsampling_thresholds, trigger_index)]
+
+
+class _OneOrSchedule:
+    """Tells pydantic that a field holds a strategy, or a schedule of some."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        def check(value: Any) -> Any:
-            if isinstance(value, Mapping) and "downsampling_list" in value:
-                raise planned_error("a schedule of downsampling strategies (downsampling_list)")
-            return value
+        one = DOWNSAMPLING_STRATEGIES.field().__get_pydantic_core_schema__(DownsamplingStrategy, handler)
 
-        return core_schema.no_info_before_validator_function(check, handler(source))
+        def validate(value: Any, parse_one: Callable[[Any], Any], info: ValidationInfo) -> Any:
+            if isinstance(value, DownsamplingSchedule):
+                return value
+            if not isinstance(value, Mapping) or "downsampling_list" not in value:
+                return parse_one(value)
+            try:
+                return DownsamplingSchedule.model_validate(value, context=info.context)
+            except ValidationError as error:
+                raise nested_error(error, DownsamplingSchedule) from error
+
+        def serialize(value: Any, dump_one: Callable[[Any], Any]) -> Any:
+            return value.model_dump(mode="json") if isinstance(value, DownsamplingSchedule) else dump_one(value)
+
+        return core_schema.with_info_wrap_validator_function(
+            validate,
+            one,
+            serialization=core_schema.wrap_serializer_function_ser_schema(serialize, schema=one),
+        )
 
     def __get_pydantic_json_schema__(
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        schedule = {
-            "title": "Schedule",
-            "description": "Not in this release yet.",
-            "type": "object",
-            "properties": {"downsampling_list": {"type": "array"}, "downsampling_thresholds": {"type": "array"}},
-            "required": ["downsampling_list"],
-        }
-        return {"anyOf": [handler(schema), schedule]}
+        one = DOWNSAMPLING_STRATEGIES.field().__get_pydantic_json_schema__(schema, handler)
+        return {"anyOf": [one, without_references(DownsamplingSchedule.model_json_schema())]}
 
 
 @SELECTION_POLICIES.register("CoresetStrategy")
@@ -60,12 +110,10 @@ class CoresetStrategy(TailPolicy):
         validate_default=True,
         description="How to narrow the data before training.",
     )
-    downsampling_config: Annotated[DownsamplingStrategy, DOWNSAMPLING_STRATEGIES.field(), _SchedulesArePlanned()] = (
-        Field(
-            {"strategy": "No"},
-            validate_default=True,
-            description="How to narrow the training set further, with the model.",
-        )
+    downsampling_config: Annotated[DownsamplingStrategy | DownsamplingSchedule, _OneOrSchedule()] = Field(
+        {"strategy": "No"},
+        validate_default=True,
+        description="How to narrow the training set further, with the model: a strategy, or a schedule of some.",
     )
     warmup_triggers: NonNegativeInt = Field(0, description="The first triggers train on all candidates, up to limit.")
 
@@ -82,3 +130,11 @@ class CoresetStrategy(TailPolicy):
             )
             return Selection(sample)
         return self.presampling_config.select(data, candidates, target)
+
+    def downsampling(self, trigger_index: int) -> DownsamplingStrategy | None:
+        if trigger_index < self.warmup_triggers:
+            return None
+        config = self.downsampling_config
+        if isinstance(config, DownsamplingSchedule):
+            config = config.at(trigger_index - self.warmup_triggers)
+        return None if isinstance(config, NoDownsampling) else config

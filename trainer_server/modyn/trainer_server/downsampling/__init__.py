@@ -1,3 +1,3 @@
 """Downsampling strategies, one file each; importing this package registers them."""
 
-from modyn.selector.downsampling import everything as everything
+from modyn.trainer_server.downsampling import everything as everything

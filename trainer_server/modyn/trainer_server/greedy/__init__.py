@@ -1,0 +1,1 @@
+"""Greedy algorithms over n samples; NumPy only, exact, and as fast as the machine."""
