@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := client core evaluator models selector storage supervisor trainer_server tests examples benchmarks docs
 
-.PHONY: help install run test test-slow check format lint types proto proto-check bench study docs docs-check clean
+.PHONY: help install run test test-slow check format lint types proto proto-check bench study study-selection docs docs-check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ bench: install ## Measure speed; ONLY=part restricts it (results in benchmarks/)
 
 study: install ## The long studies of drift tests (an hour; parts kept in .venv/study)
 	$(BIN)/python -m benchmarks.triggers.studies $(VENV)/study
+
+study-selection: install ## The study of downsampling strategies (an hour; parts kept in .venv/study-selection)
+	$(BIN)/python -m benchmarks.selection.study $(VENV)/study-selection
 
 docs: install ## Regenerate the reference pages
 	$(BIN)/python docs/generate.py

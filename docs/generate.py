@@ -19,6 +19,7 @@ import typer
 
 from modyn.client.cli import app
 from modyn.core.config.reader import json_schema
+from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES
 from modyn.core.plugins.drift import (
     AGGREGATION_STRATEGIES,
     DECISION_CRITERIA,
@@ -72,15 +73,20 @@ PLUGIN_PAGES: dict[str, tuple[Registry[Any], str, str]] = {
         "Ensemble strategies",
         "How many subtriggers have to agree: `trigger.ensemble_strategy` of an `EnsembleTrigger`.",
     ),
-    "plugins/selection": (
+    "selection/policies": (
         SELECTION_POLICIES,
         "Selection policies",
         "Which samples to train on: `selection_strategy`.",
     ),
-    "plugins/presampling": (
+    "selection/presampling": (
         PRESAMPLING_STRATEGIES,
         "Presampling strategies",
-        "First stage of a `CoresetStrategy`: `selection_strategy.presampling_config`.",
+        "First stage of a `CoresetStrategy`, without a model: `selection_strategy.presampling_config`.",
+    ),
+    "selection/downsampling": (
+        DOWNSAMPLING_STRATEGIES,
+        "Downsampling strategies",
+        "Second stage of a `CoresetStrategy`, in the training job: `selection_strategy.downsampling_config`.",
     ),
     "plugins/formats": (FORMATS, "File formats", "Where samples come from: the `data.source` section."),
     "plugins/parsers": (PARSERS, "Parsers", "How payloads become model inputs: `data.parser`."),

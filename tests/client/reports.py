@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from modyn.core.report import (
+    BaselineKind,
+    BaselinePart,
     CompositeScore,
     CostPart,
+    DownsamplingPart,
+    DownsamplingSeconds,
     FindingPart,
     FixedCostPart,
     ModelScore,
     PipelinePart,
     Report,
     RunPart,
+    TriggerDownsamplingPart,
     TriggerEvaluationPart,
     TriggerPart,
     TriggerSeconds,
@@ -68,6 +73,56 @@ def trigger(index: int) -> TriggerPart:
         reused=False,
         first_batch_ms=12.0,
         seconds=TriggerSeconds(select=0.1, start=0.01, train=0.2, store=0.01, evaluate=0.1, total=0.5),
+    )
+
+
+def downsampled(index: int, *, samples: int = 100, trained: int = 200, offered: int = 400) -> TriggerPart:
+    """A trigger with a downsampling strategy."""
+    part = TriggerDownsamplingPart(
+        strategy="Loss",
+        samples_offered=offered,
+        samples_scored=offered,
+        scores_reused=0,
+        auxiliary_samples=0,
+        trained="trained",
+        seconds=DownsamplingSeconds(score=0.05, choose=0.01, auxiliary=0.0),
+    )
+    return trigger(index).model_copy(update={"samples": samples, "samples_trained": trained, "downsampling": part})
+
+
+def downsampling(*baselines: BaselinePart, **changes: object) -> DownsamplingPart:
+    part = DownsamplingPart(
+        strategies=["Loss"],
+        triggers=2,
+        samples_offered=800,
+        samples_trained=400,
+        samples_scored=800,
+        scores_reused=0,
+        auxiliary_samples=0,
+        train_seconds=0.4,
+        score_seconds=0.1,
+        choose_seconds=0.02,
+        auxiliary_seconds=0.0,
+        seconds_saved=0.28,
+        seconds_net=0.16,
+        total_seconds=0.62,
+        verdict="It saved an estimated 0.2 s.",
+        baselines=list(baselines),
+    )
+    return part.model_copy(update=changes)
+
+
+def baseline(kind: BaselineKind, accuracy: float | None, *, status: str = "completed") -> BaselinePart:
+    return BaselinePart(
+        kind=kind,
+        id="2" if kind == "uniform" else "3",
+        status=status,
+        trainings=2,
+        trainings_reused=0,
+        samples_trained=401,
+        train_seconds=0.25,
+        total_seconds=0.47,
+        composite={} if accuracy is None else {"weekly": {"d": {"Accuracy": accuracy}}},
     )
 
 
@@ -130,11 +185,14 @@ def report(
     score: CompositeScore | None = None,
     looked: list[TriggerEvaluationPart] | None = None,
     simulated: bool = False,
+    triggers: list[TriggerPart] | None = None,
+    part: DownsamplingPart | None = None,
 ) -> Report:
     """A report with two triggers and one handler, dataset and metric.
 
     Args:
         looked: evaluations of the trigger; by default it looked only when it fired.
+        part: whether downsampling paid; by default nothing was downsampled.
     """
     return Report(
         modyn_version="0",
@@ -148,7 +206,7 @@ def report(
             first_timestamp=0,
             last_timestamp=3 * DAY,
         ),
-        triggers=[trigger(0), trigger(1)],
+        triggers=[trigger(0), trigger(1)] if triggers is None else triggers,
         trigger_evaluations=[trigger_evaluation(0, 0), trigger_evaluation(1, 1)] if looked is None else looked,
         composite={"weekly": {"d": {"Accuracy": score or composite(0.75, majority_class=0.5, last_label=0.9)}}},
         windows=windows if windows is not None else [window(1, 0.75, majority_class=0.5, last_label=0.9)],
@@ -172,4 +230,5 @@ def report(
             wall_seconds=1.5,
         ),
         fixed_cost=FixedCostPart(first_batch_ms_median=12.0, overhead_seconds=0.9),
+        downsampling=part,
     )

@@ -12,11 +12,11 @@ import yaml
 from modyn.core.config.pipeline import PipelineConfig
 from modyn.core.config.reader import json_schema, load_pipeline_text, resolved_yaml
 from modyn.core.errors import InvalidInputError
+from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES
 from modyn.core.plugins.evaluation import METRICS, WINDOW_STRATEGIES
 from modyn.core.plugins.formats import FORMATS
 from modyn.core.plugins.models import MODELS
 from modyn.core.plugins.parsers import PARSERS
-from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES
 from modyn.core.plugins.selection import PRESAMPLING_STRATEGIES, SELECTION_POLICIES
 from modyn.core.plugins.triggers import TRIGGERS
 from modyn.core.registry import Registry

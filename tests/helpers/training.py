@@ -31,18 +31,20 @@ from modyn.proto.selector_pb2 import (
     ReadTrainingSetRequest,
     TrainingSet,
 )
-from modyn.proto.selector_pb2_grpc import SelectorServicer, add_SelectorServicer_to_server
+from modyn.proto.selector_pb2_grpc import add_SelectorServicer_to_server
 from modyn.proto.storage_pb2 import RegisterDatasetRequest
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainRequest, TrainResult
+from modyn.selector.sample_columns import SampleColumnFiles, SampleColumnsRpcs
 from modyn.storage.reader import append
 from modyn.storage.service import StorageService
 from modyn.trainer_server.service import TrainerService
 
 
-class TrainingSets(SelectorServicer):
-    """Serves training sets that were put into it."""
+class TrainingSets(SampleColumnsRpcs):
+    """Serves training sets that were put into it, and sample columns as the selector does."""
 
-    def __init__(self) -> None:
+    def __init__(self, state: StateDirectory) -> None:
+        self.sample_columns = SampleColumnFiles(state.folder("sample_columns"))
         self._sets: dict[str, tuple[TrainingSet, npt.NDArray[np.int64], npt.NDArray[np.float32]]] = {}
 
     def put(self, dataset: str, keys: npt.ArrayLike, weights: npt.ArrayLike | None = None, content: str = "c") -> str:
@@ -96,7 +98,7 @@ class TrainingServer:
         self.state = StateDirectory(folder / "state").create()
         self.catalog = Catalog(self.state.default_catalog_url)
         self.peers = Peers(Addresses.all_at(f"unix:{folder / 'socket'}"))
-        self.sets = TrainingSets()
+        self.sets = TrainingSets(self.state)
         self._storage = StorageService(self.state, self.catalog)
         self.trainer = TrainerService(
             self.state, self.catalog, self.peers, launcher=launcher, allow_user_code=allow_user_code

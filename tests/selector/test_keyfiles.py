@@ -13,7 +13,8 @@ from modyn.core.errors import CorruptDataError, NotFoundError
 from modyn.core.files import TEMPORARY_PREFIX
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.versions import TRAINING_SET_FORMAT_VERSION
-from modyn.selector.keyfiles import OPEN_FILES, KeyFile, KeyFiles, canonical
+from modyn.selector.contentfiles import OPEN_FILES
+from modyn.selector.keyfiles import KeyFile, KeyFiles, canonical
 from tests.helpers.keys import key_sets
 
 

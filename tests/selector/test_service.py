@@ -32,7 +32,7 @@ from modyn.proto.selector_pb2 import (
     TrainingSetHeader,
 )
 from modyn.proto.storage_pb2 import IngestRequest, RegisterDatasetRequest
-from modyn.trainer_server.batches import read_training_set
+from modyn.trainer_server.training_sets import read_training_set
 from tests.helpers.services import StorageAndSelector, append_numbers
 
 NEW_DATA = {"name": "NewDataStrategy"}

@@ -3,7 +3,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from modyn.core.catalog import Catalog
 from modyn.core.errors import NotFoundError
 from modyn.core.plugins.evaluation import Window
 from modyn.core.plugins.triggers import Evaluation, Finding
+from modyn.core.report import BaselineKind
 from modyn.supervisor import journal as j
 from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
 from modyn.supervisor.tables import METADATA
@@ -69,7 +70,19 @@ def test_a_new_server_marks_what_the_old_one_left(any_catalog: Catalog) -> None:
 def test_a_trigger_moves_the_cursor_with_it(any_catalog: Catalog) -> None:
     journal = Journal(any_catalog)
     row = new_pipeline(journal)
-    trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5, model="m", final_loss=0.1, last_timestamp=2**40)
+    trigger = TriggerRow(
+        0,
+        timestamp=9,
+        reason="r",
+        new_samples=5,
+        model="m",
+        final_loss=0.1,
+        last_timestamp=2**40,
+        downsampling="Loss",
+        trained="t",
+        samples_offered=2**40,
+        score_seconds=0.5,
+    )
     journal.add_triggers(row.id, [trigger], cursor=5, trigger_state={"pending": 0})
     assert journal.triggers(row.id) == [trigger]
     assert journal.trigger_counts() == {row.id: 1}
@@ -130,6 +143,34 @@ def test_pipelines_of_an_earlier_version_were_not_simulated(any_catalog: Catalog
     [pipeline] = Journal(any_catalog).pipelines()
     assert (pipeline.name, pipeline.simulated) == ("p", False)
     assert Journal(any_catalog).evaluations(pipeline.id) == []
+
+
+def test_trainings_of_an_earlier_version_were_not_downsampled(any_catalog: Catalog, tmp_path: Path) -> None:
+    versions = Path(j.__file__).parent / "migrations" / "versions"
+    for name in ("0001_initial.py", "0002_trigger_evaluations.py"):
+        shutil.copy(versions / name, tmp_path)
+    any_catalog.migrate("supervisor", tmp_path)
+    pipeline = PipelineRow(1, "p", "d", j.COMPLETED, False, YAML, "event", 1.0, [])
+    trigger = TriggerRow(0, timestamp=9, reason="r", new_samples=5, model="m")
+    with any_catalog.write() as connection:
+        for name, fields in (("pipelines", asdict(pipeline)), ("pipeline_triggers", asdict(trigger))):
+            old = sa.Table(name, sa.MetaData(), autoload_with=connection)
+            values = {key: value for key, value in {"pipeline_id": 1, **fields}.items() if key in old.c}
+            connection.execute(old.insert().values(values))
+    journal = Journal(any_catalog)
+    assert journal.pipelines() == [pipeline]
+    assert journal.triggers(1) == [trigger]
+    assert journal.baselines(1) == []
+
+
+def test_baselines_are_those_of_one_pipeline_oldest_first(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    compared, other = new_pipeline(journal), new_pipeline(journal)
+    kinds: list[tuple[BaselineKind, PipelineRow]]
+    kinds = [("fewer_epochs", compared), ("uniform", other), ("uniform", compared)]
+    rows = [journal.create_pipeline(replace(compared, id=0, baseline=kind, baseline_of=of.id)) for kind, of in kinds]
+    assert journal.baselines(compared.id) == [rows[0], rows[2]]
+    assert journal.baselines(rows[0].id) == []
 
 
 def test_scores_are_replaced_not_repeated(any_catalog: Catalog) -> None:

@@ -119,6 +119,44 @@ def test_listings_say_what_was_only_simulated(stub: SupervisorStub, catalog: Cat
     assert described == {"1": False, "2": False, str(simulated.id): True}
 
 
+def test_listings_say_what_is_a_baseline_of_what(stub: SupervisorStub, catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    row = ended_pipeline(journal)
+    journal.create_pipeline(replace(row, id=0, baseline="uniform", baseline_of=row.id))
+    plain, baseline = stub.ListPipelines(pb.ListPipelinesRequest()).pipelines
+    assert (plain.HasField("baseline_of"), plain.baseline) == (False, "")
+    assert (baseline.baseline_of, baseline.baseline) == ("1", "uniform")
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        ({"baseline_of": "77"}, NotFoundError, "77"),
+        ({"baseline_of": "x"}, InvalidInputError, "'x'"),
+        ({"baseline_of": "2"}, InvalidInputError, "pipeline 2 is a baseline itself, of pipeline 1"),
+        ({"baseline": "random"}, InvalidInputError, "baseline 'random': expected one of uniform, fewer_epochs"),
+        ({"live": pb.Live()}, InvalidInputError, "replay it"),
+        ({"simulate": True}, InvalidInputError, "replay it"),
+    ],
+)
+def test_a_baseline_that_compares_nothing_is_refused(
+    stub: SupervisorStub, catalog: Catalog, changes: dict[str, object], error: type[Exception], text: str
+) -> None:
+    journal = Journal(catalog)
+    row = ended_pipeline(journal)
+    journal.create_pipeline(replace(row, id=0, baseline="uniform", baseline_of=row.id))
+    fields: dict[str, object] = {"pipeline_yaml": YAML, "baseline_of": "1", "baseline": "uniform", **changes}
+    with pytest.raises(error, match=text):
+        stub.SubmitPipeline(pb.SubmitPipelineRequest(**fields))  # type: ignore[arg-type]
+    assert len(journal.pipelines()) == 2
+
+
+def test_a_baseline_belongs_to_a_pipeline(stub: SupervisorStub, catalog: Catalog) -> None:
+    with pytest.raises(InvalidInputError, match="without baseline_of"):
+        stub.SubmitPipeline(pb.SubmitPipelineRequest(pipeline_yaml=YAML, baseline="uniform"))
+    assert Journal(catalog).pipelines() == []
+
+
 class CostTrigger(TimeTrigger):
     """Of a family that decides by what trainings take."""
 

@@ -9,7 +9,9 @@ from modyn.core.errors import CorruptDataError, InvalidInputError
 from modyn.core.keysets import KeySet
 from modyn.models.decoding import Decoder
 from modyn.proto.selector_pb2 import DescribeTrainingSetRequest
-from modyn.trainer_server.batches import Batch, BatchSource, TrainingSamples, read_training_set
+from modyn.trainer_server.batch import Batch
+from modyn.trainer_server.batches import BatchSource
+from modyn.trainer_server.training_sets import TrainingSamples, read_training_set
 from tests.helpers.training import TrainingServer
 
 N = 53
@@ -77,7 +79,7 @@ def test_weights_that_make_no_sense_are_refused(server: TrainingServer, dataset:
     weights[np.flatnonzero(KEYS % 9)[0]] = bad
     odd = source(server, dataset)
     odd._samples = TrainingSamples(KeySet.from_array(KEYS), weights)
-    with pytest.raises(InvalidInputError, match="weights that are negative, not finite"):
+    with pytest.raises(InvalidInputError, match="weights that are negative or not finite"):
         list(odd.epoch(0))
 
 

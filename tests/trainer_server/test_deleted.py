@@ -11,7 +11,9 @@ from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.keysets import KeySet
 from modyn.models.decoding import Decoder
 from modyn.proto.storage_pb2 import TEST, LabelsAsOf, RegisterDatasetRequest
-from modyn.trainer_server.batches import Batch, BatchSource, TrainingSamples
+from modyn.trainer_server.batch import Batch
+from modyn.trainer_server.batches import BatchSource
+from modyn.trainer_server.training_sets import TrainingSamples
 from tests.helpers.labelling import delete, set_labels
 from tests.helpers.training import TrainingServer
 

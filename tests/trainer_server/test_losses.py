@@ -49,22 +49,38 @@ def test_without_weights_it_is_the_criterion(
 
 
 @pytest.mark.parametrize(("name", "config", "outputs", "labels", "target"), CASES)
-def test_with_weights_it_is_their_mean(
+def test_weights_multiply_what_samples_contribute(
     name: str, config: dict[str, Any], outputs: torch.Tensor, labels: torch.Tensor, target: torch.Tensor
 ) -> None:
     criterion = getattr(nn, name)(**{**config, "reduction": "none"})
-    per_sample = [float(criterion(outputs[i : i + 1], target[i : i + 1]).mean()) for i in range(6)]
-    expected = sum(float(w) * value for w, value in zip(WEIGHTS, per_sample, strict=True))
-    if config.get("reduction") != "sum":
-        expected /= float(WEIGHTS.sum())
+    each = criterion(outputs, target).reshape(6, -1).sum(dim=1).double()
+    share = float(getattr(nn, name)(**config)(outputs, target)) / float(each.sum())
+    expected = float((each * WEIGHTS).sum()) * share
     assert loss(name, outputs, labels, WEIGHTS, **config) == pytest.approx(expected, rel=1e-5)
 
 
-def test_unit_weights_change_nothing() -> None:
-    for name, config, outputs, labels, _ in CASES:
-        if "ignore_index" not in config:  # torch averages over the samples that are not ignored
-            plain = loss(name, outputs, labels, **config)
-            assert loss(name, outputs, labels, torch.ones(6), **config) == pytest.approx(plain, rel=1e-5)
+@pytest.mark.parametrize(("name", "config", "outputs", "labels", "target"), CASES)
+def test_unit_weights_change_nothing(
+    name: str, config: dict[str, Any], outputs: torch.Tensor, labels: torch.Tensor, target: torch.Tensor
+) -> None:
+    plain = loss(name, outputs, labels, **config)
+    assert loss(name, outputs, labels, torch.ones(6), **config) == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize(("name", "config", "outputs", "labels", "target"), CASES)
+def test_the_loss_of_each_sample(
+    name: str, config: dict[str, Any], outputs: torch.Tensor, labels: torch.Tensor, target: torch.Tensor
+) -> None:
+    criterion = getattr(nn, name)(**{**config, "reduction": "none"})
+    expected = [float(criterion(outputs[i : i + 1], target[i : i + 1]).mean()) for i in range(6)]
+    built = Loss(CriterionSection(name=name, config=config), CPU)
+    assert built.each(outputs, labels, KEYS).tolist() == pytest.approx(expected, rel=1e-5)
+    total, each = built.with_each(outputs, labels, WEIGHTS, KEYS)
+    assert each.tolist() == pytest.approx(expected, rel=1e-5)
+    assert float(total) == pytest.approx(loss(name, outputs, labels, WEIGHTS, **config), rel=1e-6)
+    assert float(built.with_each(outputs, labels, None, KEYS)[0]) == pytest.approx(
+        loss(name, outputs, labels, **config), rel=1e-5
+    )
 
 
 def test_class_weights_may_be_lists() -> None:

@@ -90,7 +90,7 @@ def test_equals_a_plain_loop(server: TrainingServer, dataset: str, weighted: boo
             optimizer.zero_grad()
             if weighted:
                 each = nn.functional.cross_entropy(model(inputs), labels, reduction="none")
-                loss = (each * weights).sum() / weights.sum()
+                loss = (each * weights).sum() / len(weights)
             else:
                 loss = nn.functional.cross_entropy(model(inputs), labels)
             backward(loss)
@@ -204,7 +204,7 @@ def test_without_shuffling_the_order_is_the_set_s(server: TrainingServer, datase
     for inputs, labels, weights in batches(keys, 7):
         optimizer.zero_grad()
         each = nn.functional.cross_entropy(model(inputs), labels, reduction="none")
-        backward((each * weights).sum() / weights.sum())
+        backward((each * weights).sum() / len(weights))
         optimizer.step()
     assert weights_of(server, request) == dump(model)
 
@@ -280,7 +280,7 @@ def test_samples_without_a_label_are_left_out_and_counted(server: TrainingServer
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for inputs, targets, weights in batches(labelled, N):
         each = nn.functional.cross_entropy(model(inputs), targets, reduction="none")
-        backward((each * weights).sum() / weights.sum())
+        backward((each * weights).sum() / len(weights))
         optimizer.step()
     assert fetch_model(server.peers.storage, events[-1].result.model) == dump(model)
     assert events[-1].result.samples_trained == len(labelled)

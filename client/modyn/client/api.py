@@ -14,13 +14,13 @@ from typing import Any, Literal, TypeAlias
 
 import pyarrow as pa
 
-from modyn.client import datasets, explanations, lineage
+from modyn.client import datasets, explanations, lineage, models
 from modyn.client.datasets import Compacted, Deleted, Ingested, Keys, NewKeys, Values, Verified
 from modyn.client.lineage import TrainedModel
 from modyn.client.server import EmbeddedServer
-from modyn.core.errors import InvalidInputError, JobFailedError
+from modyn.core.errors import ConflictError, InvalidInputError, JobFailedError
 from modyn.core.peers import Addresses, Peers
-from modyn.core.report import Report
+from modyn.core.report import BaselineKind, Report
 from modyn.core.rpc import cancel
 from modyn.core.state import SERVICES, StateDirectory
 from modyn.core.values import from_value, to_value
@@ -34,6 +34,7 @@ from modyn.proto.storage_pb2 import (
     VerifyProgress,
 )
 from modyn.proto.supervisor_pb2 import Pipeline, PipelineEvent
+from modyn.proto.trainer_server_pb2 import ModelDescription
 from modyn.storage.reader import Appended, LabelsSet, SampleBatch, append, read_columns, read_samples, set_labels
 
 Tabular: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]"
@@ -397,9 +398,10 @@ class Client:
     def models_trained_on(self, dataset: str, keys: Keys) -> list[TrainedModel]:
         """The stored models that were trained on any of some samples, such as deleted ones; oldest first.
 
-        A model counts as trained on its whole training set. If a downsampler narrowed the set in the job, or samples
-        were deleted before the job read them, it is named for samples that it did not see. Models that were
-        warm-started from such a model, directly or not, follow as ``inherited``.
+        Exact where a downsampler narrowed the training set, for what was really trained is on record; samples that only
+        its auxiliary models were trained on count too. Other models count as trained on their whole training set, also
+        on samples that were deleted before the job read them. Models that were warm-started from such a model, or whose
+        downsampling took over its auxiliary models, follow as ``inherited``, however many steps later.
 
         Args:
             dataset: of the samples. Deleted samples are known too.
@@ -422,6 +424,46 @@ class Client:
             keys: the samples to look at, such as those of a correction.
         """
         return lineage.models_trained_on_old_labels(self._peers, dataset, datasets.key_set(keys))
+
+    def models(self, pipeline_id: str | None = None) -> list[ModelDescription]:
+        """Trained models, oldest first.
+
+        Args:
+            pipeline_id: only those that this pipeline has, trained by it or reused.
+        """
+        return models.list_models(self._peers, pipeline_id)
+
+    def model(self, reference: str) -> ModelDescription:
+        """Where a model came from, who has it, and the numbers of its training.
+
+        Args:
+            reference: its digest or how that begins; or a pipeline's id, a colon and the index of a trigger, for the
+                newest model of that trigger.
+
+        Raises:
+            NotFoundError: there is no such model.
+            InvalidInputError: several digests begin like that, or it is none of the above.
+        """
+        return models.describe_model(self._peers, reference)
+
+    def trained_samples(self, reference: str) -> pa.Table:
+        """The samples that a model was really trained on, and the weights of their losses.
+
+        An epoch has rows only if it trained something else than the epoch before; epoch 0 always has. Without
+        downsampling these are its training set. Rows of epoch -1 are samples that only an auxiliary model was trained
+        on, such as the one that RHO-loss compares with.
+
+        Args:
+            reference: as of :meth:`model`.
+
+        Returns:
+            Columns ``epoch`` int32, ``key`` int64, ``weight`` float32.
+
+        Raises:
+            NotFoundError, InvalidInputError: as of :meth:`model`.
+            CorruptDataError: the record is damaged.
+        """
+        return models.trained_samples(self._peers, self.model(reference))
 
     # ------------------------------------------------------------------------------------------ pipelines
 
@@ -457,6 +499,50 @@ class Client:
             reuse=reuse,
             simulate=simulate,
         )
+        return self._submit(request, folder)
+
+    def submit_baseline(
+        self, pipeline_id: str, baseline: BaselineKind, *, folder: Path | str = ".", reuse: bool = True
+    ) -> str:
+        """Starts a pipeline to compare another one's downsampling with, and returns its id at once.
+
+        It is the other one, on the same samples and with the same options, but for its downsampling strategies: in
+        their place it trains on as many samples drawn uniformly in every epoch (``uniform``), or on all samples in
+        fewer epochs (``fewer_epochs``). The other one's :meth:`report` then has it beside its own numbers.
+
+        Args:
+            pipeline_id: of a replay that has completed and trained with a downsampling strategy.
+            baseline: which one.
+            folder: what relative paths and code of that pipeline refer to; with a private server only.
+            reuse: as of :meth:`submit`.
+
+        Raises:
+            NotFoundError: there is no such pipeline.
+            ConflictError: it has not completed.
+            InvalidInputError: it cannot be compared.
+        """
+        from modyn.client.baselines import baseline_yaml
+
+        status = self.status(pipeline_id).status
+        if status != Pipeline.COMPLETED:
+            name = Pipeline.Status.Name(status).lower()
+            raise ConflictError(f"pipeline {pipeline_id} is {name}; a baseline is compared with one that completed")
+        report, pipeline = self.report_and_yaml(pipeline_id)
+        text = baseline_yaml(report, pipeline, baseline)
+        run = report.run
+        order: Literal["event", "arrival"] = "arrival" if run.order == "arrival" else "event"
+        request = supervisor_pb2.SubmitPipelineRequest(
+            pipeline_yaml=text,
+            yaml_name=f"baseline of pipeline {pipeline_id}",
+            replay=ReplayOptions(run.start, run.stop, order, run.start_key, run.end_key).to_proto(),
+            maximum_triggers=run.maximum_triggers,
+            reuse=reuse,
+            baseline_of=pipeline_id,
+            baseline=baseline,
+        )
+        return self._submit(request, Path(folder).absolute())
+
+    def _submit(self, request: supervisor_pb2.SubmitPipelineRequest, folder: Path) -> str:
         if self._sends_code_root:  # a server elsewhere does not see our folders
             request.code.root = str(folder)
             request.base_path = str(folder)

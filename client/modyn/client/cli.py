@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from modyn.client.commands import configuration, datasets, pipelines, run, serve, triggers
+from modyn.client.commands import configuration, datasets, models, pipelines, run, serve, triggers
 from modyn.client.options import debugging
 from modyn.client.signals import Interrupted
 
@@ -83,6 +83,7 @@ app.command("validate")(configuration.validate)
 app.command("schema")(configuration.schema)
 app.command("serve")(serve.serve)
 app.add_typer(datasets.app, name="datasets")
+app.add_typer(models.app, name="models")
 
 
 def _version(show: bool) -> None:

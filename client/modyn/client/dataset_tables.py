@@ -49,7 +49,7 @@ def print_models(title: str, models: Sequence[TrainedModel]) -> None:
     table = new_table(title, "model", "training set", "its samples", "used by", "trained")
     for m in models:
         uses = ", ".join(f"pipeline {use.pipeline_id} trigger {use.trigger_index}" for use in m.uses)
-        count = "none, but warm-started from such a model" if m.inherited else f"{len(m.keys):,}"
+        count = "none, but made from such a model" if m.inherited else f"{len(m.keys):,}"
         table.add_row(
             m.model[:DIGEST_CHARS], m.training_set[:DIGEST_CHARS], count, uses or "-", format_time(m.trained_at)
         )

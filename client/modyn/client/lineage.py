@@ -37,12 +37,14 @@ class TrainedModel:
         model: content digest, under which it is stored.
         dataset: the training set's.
         training_set: digest.
-        keys: those of the keys asked for that the training set contains, ascending, int64 [n]; empty if ``inherited``.
+        keys: those of the keys asked for that it was trained on, ascending, int64 [n]; empty if ``inherited``.
         labels: which labels the set was trained with; None if ``inherited``.
         uses: who has the model, oldest first.
         trained_at: Unix seconds.
         initial_model: what it was warm-started from; None: random weights.
-        inherited: it was not trained on the keys itself, but the models were that its weights began with.
+        inherited: it was not trained on the keys itself, but the models were that its weights began with, or auxiliary
+            models that its downsampling took over from an earlier trigger.
+        trained: digest of the record of what was really trained; None: its whole training set.
     """
 
     model: str
@@ -54,6 +56,7 @@ class TrainedModel:
     trained_at: float
     initial_model: str | None
     inherited: bool
+    trained: str | None = None
 
 
 def models_trained_on(peers: Peers, dataset: str, keys: KeySet) -> list[TrainedModel]:
@@ -146,6 +149,7 @@ def _trained_model(message: TrainedModelMessage, asked: Int64Array) -> TrainedMo
         trained_at=message.trained_at,
         initial_model=message.initial_model if message.HasField("initial_model") else None,
         inherited=message.inherited,
+        trained=message.trained if message.HasField("trained") else None,
     )
 
 

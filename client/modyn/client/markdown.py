@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from modyn.client.downsampling import TITLE, comparison, facts
 from modyn.client.explanations import count, shown_table, worth_showing
 from modyn.client.options import format_time
 from modyn.core.report import CompositeScore, Report
@@ -19,14 +20,15 @@ INSIGNIFICANT = 0.005
 
 
 def report_markdown(report: Report, *, has_plot: bool = False) -> str:
-    """Summary, composite scores beside the no-model baselines, triggers and why they fired, cost.
+    """Summary, composite scores beside the no-model baselines, triggers and why they fired, whether downsampling
+    paid, cost.
 
     Args:
         report: of the run.
         has_plot: :data:`TRIGGER_PLOT_FILE` stands beside the text.
     """
     parts = [f"# {report.pipeline.name}", *_summary(report), *_composite(report), *_triggers(report)]
-    parts += [*_why(report, has_plot=has_plot), *_cost(report)]
+    parts += [*_why(report, has_plot=has_plot), *_downsampling(report), *_cost(report)]
     return "\n".join(parts) + "\n"
 
 
@@ -174,6 +176,17 @@ def _why(report: Report, *, has_plot: bool) -> list[str]:
     if len(evaluations) > EVALUATIONS_SHOWN:
         lines += [f"The last {EVALUATIONS_SHOWN}; `modyn-client triggers {report.pipeline.id}` shows all:", ""]
     return [*lines, *_table(*shown_table(evaluations[-EVALUATIONS_SHOWN:]))]
+
+
+def _downsampling(report: Report) -> list[str]:
+    part = report.downsampling
+    if part is None:
+        return []
+    lines = ["", f"## {TITLE}", "", part.verdict, "", *_table(("", ""), facts(part))]
+    header, rows = comparison(report)
+    if rows:
+        lines += ["", "At equal compute, the currently active scores:", "", *_table(header, rows)]
+    return lines
 
 
 def _cost(report: Report) -> list[str]:

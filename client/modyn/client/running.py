@@ -10,6 +10,7 @@ from pathlib import Path
 import typer
 
 from modyn.client.api import Client, LiveOptions, ReplayOptions, raise_for_status
+from modyn.client.baselines import BASELINES
 from modyn.client.connection import Target, start_patiently
 from modyn.client.display import Display, display_for
 from modyn.client.runfolder import RunFolder
@@ -30,8 +31,19 @@ def run_pipeline(
     output: Path,
     maximum_triggers: int | None,
     reuse: bool,
+    baselines: bool = False,
 ) -> None:
     """Runs a pipeline to its end and writes the run folder; whatever happens, no process is left.
+
+    Args:
+        path: of the pipeline.
+        name: of the pipeline.
+        mode: what is replayed, or that it runs live.
+        target: where.
+        output: the run folder.
+        maximum_triggers: stop after these.
+        reuse: use stored results of the same inputs.
+        baselines: afterwards run the two pipelines that its downsampling is compared with.
 
     Raises:
         InvalidInputError: the user's input is at fault.
@@ -45,19 +57,50 @@ def run_pipeline(
         display.say(f"starting a private server on the state directory {target.state}")
     with serving(target, f"run {name}") as client:
         pipeline_id = client.submit(path, mode, maximum_triggers=maximum_triggers, reuse=reuse)
-        ended, stopper = follow(client, pipeline_id, display, stops=True)
+        runs = [follow(client, pipeline_id, display, stops=True)]
+        if baselines and _comparable(client, *runs[0], display):
+            folder.write(*client.report_and_yaml(pipeline_id))  # whatever becomes of a baseline, this is there
+            runs += _run_baselines(client, pipeline_id, path.absolute().parent, reuse=reuse)
         report, resolved_yaml = client.report_and_yaml(pipeline_id)
-        jobs = (
-            [] if target.server is not None or not ended.HasField("error") else _job_outputs(target.state, pipeline_id)
-        )
-        nothing_done = ended.HasField("error") and not report.triggers
+        failed = next((ended for ended, _ in runs if ended.HasField("error")), None)
+        jobs = [] if target.server is not None or failed is None else _job_outputs(target.state, failed.id)
+        nothing_done = failed is not None and not report.triggers
         if not (nothing_done and folder.holds_report()):  # a good report is not given up for that of a false start
             folder.write(report, resolved_yaml, job_outputs=jobs)
             print_report(report)
             typer.echo(f"results: {shown_path(folder.path)}")
-    raise_for_status(ended)
-    if stopper.received is not None and ended.status != Pipeline.COMPLETED:
-        raise typer.Exit(stopper.received.exit_status)
+    if failed is not None:
+        if failed.HasField("baseline_of"):
+            failed.error.message = f"{failed.name}: {failed.error.message}"
+        raise_for_status(failed)
+    for ended, stopper in runs:
+        if stopper.received is not None and ended.status != Pipeline.COMPLETED:
+            raise typer.Exit(stopper.received.exit_status)
+
+
+def _comparable(client: Client, ended: Pipeline, stopper: StopOnSignal, display: Display) -> bool:
+    """Whether baselines can be run; says why not."""
+    if ended.status != Pipeline.COMPLETED or stopper.received is not None:
+        display.say("no baseline is run: the pipeline was not completed")
+    elif client.report(ended.id).downsampling is None:
+        display.say("no baseline is run: no trigger of the pipeline downsampled its training set")
+    else:
+        return True
+    return False
+
+
+def _run_baselines(
+    client: Client, pipeline_id: str, folder: Path, *, reuse: bool
+) -> Iterator[tuple[Pipeline, StopOnSignal]]:
+    """One after the other, until one is stopped; a failed one does not keep the next one from running."""
+    for place, (kind, what) in enumerate(BASELINES.items(), start=1):
+        display = display_for(sys.stderr)
+        display.say(f"baseline {place} of {len(BASELINES)}: {what}")
+        baseline_id = client.submit_baseline(pipeline_id, kind, folder=folder, reuse=reuse)
+        ended, stopper = follow(client, baseline_id, display, stops=True)
+        yield ended, stopper
+        if stopper.received is not None:
+            return
 
 
 def follow(client: Client, pipeline_id: str, display: Display, *, stops: bool) -> tuple[Pipeline, StopOnSignal]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from modyn.client.downsampling import TITLE, comparison, facts
 from modyn.client.explanations import Evaluations, count, shown_table, worth_showing
 from modyn.client.markdown import interpretation, number, readable
 from modyn.client.options import amount, format_time
@@ -73,8 +74,26 @@ def print_report(report: Report) -> None:
         out.print(_composite_table(report))
         for handler, dataset, metric, score in composite_scores(report):
             out.print(f"{handler}/{dataset}/{metric}: {interpretation(score)}", soft_wrap=True)
+    _print_downsampling(out, report)
     for failure in report.failures:
         out.print(f"failed: {failure}", soft_wrap=True)
+
+
+def _print_downsampling(out: Console, report: Report) -> None:
+    part = report.downsampling
+    if part is None:
+        return
+    table = new_table(TITLE, "", "")
+    for row in facts(part):
+        table.add_row(*map(escape, row))
+    out.print(table)
+    header, rows = comparison(report)
+    if rows:
+        beside = new_table("at equal compute (currently active scores)", *header)
+        for cells in rows:
+            beside.add_row(*map(escape, cells))
+        out.print(beside)
+    out.print(escape(part.verdict), soft_wrap=True)
 
 
 def print_evaluations(out: Console, title: str, evaluations: Evaluations) -> None:
@@ -169,6 +188,8 @@ def print_pipeline(p: Pipeline) -> None:
         ("samples seen", f"{p.samples_seen:,}"),
         ("started", format_time(p.created_at)),
     ]
+    if p.HasField("baseline_of"):
+        rows.append(("baseline", f"{p.baseline.replace('_', ' ')}, of pipeline {p.baseline_of}"))
     if p.HasField("ended_at"):
         rows.append(("ended", format_time(p.ended_at)))
     if p.HasField("error"):
@@ -182,6 +203,8 @@ def print_pipeline(p: Pipeline) -> None:
 def mode_name(pipeline: Pipeline) -> str:
     if pipeline.simulated:
         return "simulated"
+    if pipeline.HasField("baseline_of"):
+        return f"baseline of {pipeline.baseline_of}"
     return "live" if pipeline.live else "replay"
 
 

@@ -116,6 +116,19 @@ def run_bounds(keys: Int64Array) -> tuple[Int64Array, Int64Array] | None:
     return keys[np.concatenate(([0], breaks))], keys[np.concatenate((breaks - 1, [len(keys) - 1]))] + 1
 
 
+def mark_members(members: npt.NDArray[np.bool_], wanted: Int64Array, keys: Int64Array) -> None:
+    """Sets ``members[i]`` where ``wanted[i]`` is among some keys.
+
+    Args:
+        members: bool [n], changed in place.
+        wanted: distinct and ascending, int64 [n]; n > 0.
+        keys: int64 [m], in any order, repeated ones too.
+    """
+    here = keys[(keys >= wanted[0]) & (keys <= wanted[-1])]
+    place = np.searchsorted(wanted, here)
+    members[place[wanted[place] == here]] = True
+
+
 def ranges_to_proto(ranges: Iterable[KeyRange]) -> common_pb2.KeyRanges:
     """Ranges as a message; whoever receives them checks them with :func:`ranges_from_proto`."""
     return common_pb2.KeyRanges(ranges=[common_pb2.KeyRange(start=r.start, end=r.end) for r in ranges])

@@ -1,18 +1,22 @@
 """``report.json``: what a pipeline did and what it was worth.
 
 The schema is versioned. Fields marked ``x-volatile`` (clocks, durations, ids, reuse) may differ between two runs
-of one pipeline on the same data; all others are equal.
+of one pipeline on the same data; all others are equal. One file, because it is one document.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from modyn.core.versions import REPORT_SCHEMA_VERSION
 
 X_VOLATILE = "x-volatile"
+
+BaselineKind: TypeAlias = Literal["uniform", "fewer_epochs"]
+"""What a downsampling strategy is compared with at equal compute: as many uniformly drawn samples in the same number of
+epochs, or all samples in fewer epochs."""
 
 
 def volatile(default: Any = ..., *, description: str | None = None) -> Any:
@@ -34,6 +38,8 @@ class PipelinePart(_Part):
     dataset: str = Field(description="`data.dataset_id`.")
     status: str = Field(description="completed, stopped, failed, interrupted, or where it is now.")
     error: str | None = Field(None, description="Why it failed.")
+    baseline: BaselineKind | None = Field(None, description="Which baseline it is, if it was trained beside another.")
+    baseline_of: str | None = volatile(None, description="Id of that other pipeline.")
     notices: list[str] = volatile([], description="What the user was told, such as keys without effect.")
     created_at: float = volatile(description="Unix seconds.")
     ended_at: float | None = volatile(None, description="Unix seconds.")
@@ -67,6 +73,26 @@ class TriggerSeconds(_Part):
     total: float = volatile(description="From the firing until the next data are looked at.")
 
 
+class DownsamplingSeconds(_Part):
+    """What downsampling took at a trigger, in seconds of its training; of the original one if it was reused."""
+
+    score: float = volatile(description="Running models for scores.")
+    choose: float = volatile(description="Deciding by them.")
+    auxiliary: float = volatile(description="Training auxiliary models.")
+
+
+class TriggerDownsamplingPart(_Part):
+    """What the downsampling strategy did at one trigger."""
+
+    strategy: str = Field(description="Its name.")
+    samples_offered: int = Field(description="Passes that all epochs over the whole training set would have been.")
+    samples_scored: int = Field(description="Forward passes for scores only.")
+    scores_reused: int = Field(description="Samples whose score came from an earlier trigger.")
+    auxiliary_samples: int = Field(description="Passes over samples in training auxiliary models.")
+    trained: str | None = Field(description="Content digest of the keys and weights that were trained.")
+    seconds: DownsamplingSeconds = Field(description="What it took.")
+
+
 class TriggerPart(_Part):
     """One trigger."""
 
@@ -86,6 +112,9 @@ class TriggerPart(_Part):
     reused: bool = volatile(description="An earlier training of the same inputs was used.")
     first_batch_ms: float | None = volatile(description="From the firing to the first training batch.")
     seconds: TriggerSeconds = Field(description="Where its time went.")
+    downsampling: TriggerDownsamplingPart | None = Field(
+        None, description="What narrowed the training set in the training job; null if nothing did."
+    )
 
 
 class FindingPart(_Part):
@@ -193,6 +222,52 @@ class FixedCostPart(_Part):
     overhead_seconds: float = volatile(description="Wall time of the pipeline less training and evaluation compute.")
 
 
+class BaselinePart(_Part):
+    """A pipeline trained beside this one with another downsampling strategy and the same number of passes."""
+
+    kind: BaselineKind = Field(
+        description="uniform: uniformly drawn samples, as many; fewer_epochs: all samples, in fewer epochs."
+    )
+    id: str = volatile(description="Of its pipeline; `modyn-client report` shows more.")
+    status: str = Field(description="As of a pipeline.")
+    error: str | None = Field(None, description="Why it failed.")
+    trainings: int = Field(description="Models trained, reused ones included.")
+    trainings_reused: int = volatile(description="Of them taken from earlier runs.")
+    samples_trained: int = Field(description="Passes over samples.")
+    train_seconds: float = volatile(description="As of `cost`.")
+    total_seconds: float = volatile(description="As of `downsampling`.")
+    composite: dict[str, dict[str, dict[str, float | None]]] = Field(
+        description="The currently active score by handler, dataset and metric."
+    )
+
+
+class DownsamplingPart(_Part):
+    """Whether downsampling paid. Reused results count with their original cost."""
+
+    strategies: list[str] = Field(description="Names, in the order of their first use.")
+    triggers: int = Field(description="Trainings with a strategy.")
+    samples_offered: int = Field(description="Passes that these trainings would have been on all samples.")
+    samples_trained: int = Field(description="Passes that they were.")
+    samples_scored: int = Field(description="Forward passes for scores only.")
+    scores_reused: int = Field(description="Samples whose score came from an earlier trigger.")
+    auxiliary_samples: int = Field(description="Passes over samples in training auxiliary models.")
+    train_seconds: float = volatile(description="In the training loops of these trainings, everything included.")
+    score_seconds: float = volatile(description="Of them, running models for scores.")
+    choose_seconds: float = volatile(description="Of them, deciding by the scores.")
+    auxiliary_seconds: float = volatile(description="Of them, training auxiliary models.")
+    seconds_saved: float = volatile(
+        description="Estimate: what the passes left out would have taken, each as long as one that was trained."
+    )
+    seconds_net: float = volatile(
+        description="`seconds_saved` less scoring, deciding and auxiliary models; negative: more time than without."
+    )
+    total_seconds: float = volatile(
+        description="Selecting, training and storing at all triggers of the pipeline; evaluation and waiting left out."
+    )
+    verdict: str = volatile(description="One line for people.")
+    baselines: list[BaselinePart] = Field([], description="Those that were trained beside it; the last of each kind.")
+
+
 class Report(_Part):
     """The whole report."""
 
@@ -210,6 +285,7 @@ class Report(_Part):
     failures: list[str] = Field(description="Evaluations that failed; everything else was finished.")
     cost: CostPart
     fixed_cost: FixedCostPart
+    downsampling: DownsamplingPart | None = Field(None, description="Null if no training set was downsampled.")
 
 
 def without_volatile(report: Report) -> dict[str, Any]:

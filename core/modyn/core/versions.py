@@ -8,14 +8,17 @@ PIPELINE_SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Of the rpcs; also the ``v1`` of the proto package ``modyn.v1``."""
 
-REPORT_SCHEMA_VERSION = 2
-"""Of ``report.json``."""
+REPORT_SCHEMA_VERSION = 3
+"""Of ``report.json``; versions 1 and 2 are read too."""
 
 SEGMENT_FORMAT_VERSION = 2
 """Of segment files on disk; version 1 is read too."""
 
 TRAINING_SET_FORMAT_VERSION = 1
 """Of training-set files on disk."""
+
+SAMPLE_COLUMNS_FORMAT_VERSION = 1
+"""Of files with columns of samples on disk."""
 
 OUTCOME_FORMAT_VERSION = 1
 """Of outcome files on disk."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -168,11 +168,19 @@ def check_allowed(data: DataSection, code_root: str | None, *, allow_user_code: 
         raise NotAllowedError(f"data.transformations: this server runs no inline Python; {remedy}")
 
 
-def code_identity(model: ModelSection | None, data: DataSection, root: str | None) -> CodeIdentity:
+def code_identity(
+    model: ModelSection | None, data: DataSection, root: str | None, further: Iterable[ModelSection] = ()
+) -> CodeIdentity:
     """What code a training or evaluation would run, as a digest that changes whenever that code does.
 
     Built-in models and parsers count with this package's version, user code with its source and that of every
     module it imports from the same folder, other packages with their installed version.
+
+    Args:
+        model: of a training; None: evaluations find it by its digest.
+        data: how samples become inputs.
+        root: folder that user code may be imported from, or None.
+        further: models that are trained beside it.
 
     Returns:
         digest None, with a notice that says why, when the code reads what cannot be captured (files, environment,
@@ -185,6 +193,7 @@ def code_identity(model: ModelSection | None, data: DataSection, root: str | Non
             references.append(text.strip())
         else:
             inline[key] = text
+    references += [_reference_of(other) for other in further]
     return identity_of(references, inline, root)
 
 
@@ -192,7 +201,7 @@ def _user_code(model: ModelSection | None, data: DataSection) -> dict[str, str]:
     """All references and inline sources, by YAML key."""
     found: dict[str, str] = {}
     if model is not None:
-        found["model.id"] = model.id if is_reference(model.id) else _zoo_reference(model.id)
+        found["model.id"] = _reference_of(model)
     if isinstance(data.parser, str):
         found["data.parser"] = data.parser
     elif data.parser is not None:
@@ -204,6 +213,10 @@ def _user_code(model: ModelSection | None, data: DataSection) -> dict[str, str]:
         scope = "" if is_reference(text) else "from torchvision import transforms\n"
         found[f"data.transformations[{position}]"] = scope + text
     return {key: text for key, text in found.items() if text.strip()}
+
+
+def _reference_of(model: ModelSection) -> str:
+    return model.id if is_reference(model.id) else _zoo_reference(model.id)
 
 
 def _zoo_reference(name: str) -> str:

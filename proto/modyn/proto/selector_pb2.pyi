@@ -270,8 +270,11 @@ class StoreSampleColumnsRequest(_message.Message):
 
     HEADER_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    NUM_ROWS_FIELD_NUMBER: _builtins.int
     batch: _builtins.bytes
-    """Arrow IPC stream of one record batch of about 1 MiB"""
+    """Arrow IPC stream of one record batch of about 1 MiB; integers and floats without nulls"""
+    num_rows: _builtins.int
+    """over all batches; the last message: a stream without it was cut short"""
     @_builtins.property
     def header(self) -> Global___SampleColumnsHeader: ...
     def __init__(
@@ -279,12 +282,13 @@ class StoreSampleColumnsRequest(_message.Message):
         *,
         header: Global___SampleColumnsHeader | None = ...,
         batch: _builtins.bytes = ...,
+        num_rows: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "num_rows", b"num_rows", "part", b"part"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "part", b"part"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "header", b"header", "num_rows", b"num_rows", "part", b"part"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch"]  # noqa: Y015
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "batch", "num_rows"]  # noqa: Y015
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
@@ -296,22 +300,18 @@ class SampleColumnsHeader(_message.Message):
 
     DATASET_FIELD_NUMBER: _builtins.int
     KIND_FIELD_NUMBER: _builtins.int
-    NUM_ROWS_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     kind: _builtins.str
     """such as `trained`, with columns epoch int32, key int64, weight float32; or `scores`"""
-    num_rows: _builtins.int
-    """over all batches; a stream with fewer was cut short"""
     def __init__(
         self,
         *,
         dataset: _builtins.str = ...,
         kind: _builtins.str = ...,
-        num_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "kind", b"kind", "num_rows", b"num_rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dataset", b"dataset", "kind", b"kind"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -105,7 +105,8 @@ class SelectorServicer:
 
     def StoreSampleColumns(self, request_iterator, context):
         """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
-        Header first, then Arrow record batches of one schema.
+        Header first, then Arrow record batches of one schema, at least one, then how many rows they were. Without that last
+        message nothing is stored.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,7 +43,8 @@ class SelectorStub:
     """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
     StoreSampleColumns: _grpc.StreamUnaryMultiCallable[_selector_pb2.StoreSampleColumnsRequest, _selector_pb2.SampleColumns]
     """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
-    Header first, then Arrow record batches of one schema.
+    Header first, then Arrow record batches of one schema, at least one, then how many rows they were. Without that last
+    message nothing is stored.
     """
     DescribeSampleColumns: _grpc.UnaryUnaryMultiCallable[_selector_pb2.DescribeSampleColumnsRequest, _selector_pb2.SampleColumns]
     ReadSampleColumns: _grpc.UnaryStreamMultiCallable[_selector_pb2.ReadSampleColumnsRequest, _common_pb2.ArrowMessage]
@@ -63,7 +64,8 @@ class SelectorAsyncStub(SelectorStub):
     """Which stored training sets of a dataset contain any of some keys. Keys in chunks; the first message names the dataset."""
     StoreSampleColumns: _aio.StreamUnaryMultiCallable[_selector_pb2.StoreSampleColumnsRequest, _selector_pb2.SampleColumns]  # type: ignore[assignment]
     """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
-    Header first, then Arrow record batches of one schema.
+    Header first, then Arrow record batches of one schema, at least one, then how many rows they were. Without that last
+    message nothing is stored.
     """
     DescribeSampleColumns: _aio.UnaryUnaryMultiCallable[_selector_pb2.DescribeSampleColumnsRequest, _selector_pb2.SampleColumns]  # type: ignore[assignment]
     ReadSampleColumns: _aio.UnaryStreamMultiCallable[_selector_pb2.ReadSampleColumnsRequest, _common_pb2.ArrowMessage]  # type: ignore[assignment]
@@ -110,7 +112,8 @@ class SelectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_selector_pb2.SampleColumns, _abc.Awaitable[_selector_pb2.SampleColumns]]:
         """Immutable columns with one entry per sample, named by their content: what a training really used, scores of a model.
-        Header first, then Arrow record batches of one schema.
+        Header first, then Arrow record batches of one schema, at least one, then how many rows they were. Without that last
+        message nothing is stored.
         """
 
     @_abc_1.abstractmethod

@@ -52,6 +52,8 @@ class SubmitPipelineRequest(_message.Message):
     REUSE_FIELD_NUMBER: _builtins.int
     BASE_PATH_FIELD_NUMBER: _builtins.int
     SIMULATE_FIELD_NUMBER: _builtins.int
+    BASELINE_OF_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
     pipeline_yaml: _builtins.str
     """the user's file, as read"""
     yaml_name: _builtins.str
@@ -62,6 +64,11 @@ class SubmitPipelineRequest(_message.Message):
     """Folder that relative paths in data.source refer to; only accepted where user code is."""
     simulate: _builtins.bool
     """Only the trigger runs: nothing is selected, trained or evaluated. Replay only."""
+    baseline_of: _builtins.str
+    """The pipeline is trained beside another one, to compare its downsampling strategy with: the id of that one, and which
+    baseline this is (`uniform`, `fewer_epochs`). Replay only.
+    """
+    baseline: _builtins.str
     @_builtins.property
     def code(self) -> _common_pb2.CodeOrigin: ...
     @_builtins.property
@@ -80,19 +87,25 @@ class SubmitPipelineRequest(_message.Message):
         reuse: _builtins.bool = ...,
         base_path: _builtins.str | None = ...,
         simulate: _builtins.bool = ...,
+        baseline_of: _builtins.str | None = ...,
+        baseline: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_maximum_triggers", b"_maximum_triggers", "base_path", b"base_path", "code", b"code", "live", b"live", "maximum_triggers", b"maximum_triggers", "mode", b"mode", "replay", b"replay"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_baseline_of", b"_baseline_of", "_maximum_triggers", b"_maximum_triggers", "base_path", b"base_path", "baseline_of", b"baseline_of", "code", b"code", "live", b"live", "maximum_triggers", b"maximum_triggers", "mode", b"mode", "replay", b"replay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_maximum_triggers", b"_maximum_triggers", "base_path", b"base_path", "code", b"code", "live", b"live", "maximum_triggers", b"maximum_triggers", "mode", b"mode", "pipeline_yaml", b"pipeline_yaml", "replay", b"replay", "reuse", b"reuse", "simulate", b"simulate", "yaml_name", b"yaml_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_baseline_of", b"_baseline_of", "_maximum_triggers", b"_maximum_triggers", "base_path", b"base_path", "baseline", b"baseline", "baseline_of", b"baseline_of", "code", b"code", "live", b"live", "maximum_triggers", b"maximum_triggers", "mode", b"mode", "pipeline_yaml", b"pipeline_yaml", "replay", b"replay", "reuse", b"reuse", "simulate", b"simulate", "yaml_name", b"yaml_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__base_path: _TypeAlias = _typing.Literal["base_path"]  # noqa: Y015
     _WhichOneofArgType__base_path: _TypeAlias = _typing.Literal["_base_path", b"_base_path"]  # noqa: Y015
+    _WhichOneofReturnType__baseline_of: _TypeAlias = _typing.Literal["baseline_of"]  # noqa: Y015
+    _WhichOneofArgType__baseline_of: _TypeAlias = _typing.Literal["_baseline_of", b"_baseline_of"]  # noqa: Y015
     _WhichOneofReturnType__maximum_triggers: _TypeAlias = _typing.Literal["maximum_triggers"]  # noqa: Y015
     _WhichOneofArgType__maximum_triggers: _TypeAlias = _typing.Literal["_maximum_triggers", b"_maximum_triggers"]  # noqa: Y015
     _WhichOneofReturnType_mode: _TypeAlias = _typing.Literal["replay", "live"]  # noqa: Y015
     _WhichOneofArgType_mode: _TypeAlias = _typing.Literal["mode", b"mode"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__base_path) -> _WhichOneofReturnType__base_path | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_of) -> _WhichOneofReturnType__baseline_of | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__maximum_triggers) -> _WhichOneofReturnType__maximum_triggers | None: ...
     @_typing.overload
@@ -317,6 +330,8 @@ class Pipeline(_message.Message):
     NOTICES_FIELD_NUMBER: _builtins.int
     DATASET_FIELD_NUMBER: _builtins.int
     SIMULATED_FIELD_NUMBER: _builtins.int
+    BASELINE_OF_FIELD_NUMBER: _builtins.int
+    BASELINE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     name: _builtins.str
     status: Global___Pipeline.Status.ValueType
@@ -329,6 +344,10 @@ class Pipeline(_message.Message):
     dataset: _builtins.str
     simulated: _builtins.bool
     """only its trigger ran"""
+    baseline_of: _builtins.str
+    """id of the pipeline beside which it was trained"""
+    baseline: _builtins.str
+    """which baseline it is; empty: none"""
     @_builtins.property
     def error(self) -> Global___PipelineError: ...
     @_builtins.property
@@ -348,15 +367,21 @@ class Pipeline(_message.Message):
         notices: _abc.Iterable[_builtins.str] | None = ...,
         dataset: _builtins.str = ...,
         simulated: _builtins.bool = ...,
+        baseline_of: _builtins.str | None = ...,
+        baseline: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_ended_at", b"_ended_at", "_error", b"_error", "ended_at", b"ended_at", "error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_of", b"_baseline_of", "_ended_at", b"_ended_at", "_error", b"_error", "baseline_of", b"baseline_of", "ended_at", b"ended_at", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_ended_at", b"_ended_at", "_error", b"_error", "created_at", b"created_at", "dataset", b"dataset", "ended_at", b"ended_at", "error", b"error", "id", b"id", "live", b"live", "name", b"name", "notices", b"notices", "num_triggers", b"num_triggers", "samples_seen", b"samples_seen", "simulated", b"simulated", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_of", b"_baseline_of", "_ended_at", b"_ended_at", "_error", b"_error", "baseline", b"baseline", "baseline_of", b"baseline_of", "created_at", b"created_at", "dataset", b"dataset", "ended_at", b"ended_at", "error", b"error", "id", b"id", "live", b"live", "name", b"name", "notices", b"notices", "num_triggers", b"num_triggers", "samples_seen", b"samples_seen", "simulated", b"simulated", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__baseline_of: _TypeAlias = _typing.Literal["baseline_of"]  # noqa: Y015
+    _WhichOneofArgType__baseline_of: _TypeAlias = _typing.Literal["_baseline_of", b"_baseline_of"]  # noqa: Y015
     _WhichOneofReturnType__ended_at: _TypeAlias = _typing.Literal["ended_at"]  # noqa: Y015
     _WhichOneofArgType__ended_at: _TypeAlias = _typing.Literal["_ended_at", b"_ended_at"]  # noqa: Y015
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_of) -> _WhichOneofReturnType__baseline_of | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ended_at) -> _WhichOneofReturnType__ended_at | None: ...
     @_typing.overload

@@ -210,7 +210,7 @@ class FirstBatch(_message.Message):
 
     UNIX_TIME_FIELD_NUMBER: _builtins.int
     unix_time: _builtins.float
-    """seconds, when the first batch is about to be trained"""
+    """seconds, when the first batch is about to be trained, less what choosing it took"""
     def __init__(
         self,
         *,
@@ -418,7 +418,7 @@ Global___FindTrainingsRequest: _TypeAlias = FindTrainingsRequest  # noqa: Y015
 
 @_typing.final
 class TrainedModel(_message.Message):
-    """A model and a training set of which it was made."""
+    """A model and a training set of which it was made, with any of the keys of a request."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -432,6 +432,7 @@ class TrainedModel(_message.Message):
     TRAINED_AT_FIELD_NUMBER: _builtins.int
     INITIAL_MODEL_FIELD_NUMBER: _builtins.int
     INHERITED_FIELD_NUMBER: _builtins.int
+    TRAINED_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """content digest"""
     training_set: _builtins.str
@@ -439,14 +440,18 @@ class TrainedModel(_message.Message):
     dataset: _builtins.str
     """of the training set"""
     num_keys: _builtins.int
-    """distinct keys of the request that the training set contains; 0: see `inherited`"""
+    """distinct keys of the request that it was trained on; 0: see `inherited`"""
     members: _builtins.bytes
     """which ones (see FoundTrainingSet.members); empty if `inherited`"""
     trained_at: _builtins.float
     """Unix seconds"""
     initial_model: _builtins.str
     inherited: _builtins.bool
-    """not trained on the keys itself, but its initial weights were, directly or not"""
+    """Not trained on the keys itself, but what it was made of was, directly or not: its initial weights, or auxiliary models
+    that its downsampling took over from an earlier trigger.
+    """
+    trained: _builtins.str
+    """digest of sample columns: the keys and weights really trained; unset: the training set"""
     @_builtins.property
     def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUse]:
         """who trained or reused it, oldest first"""
@@ -468,16 +473,156 @@ class TrainedModel(_message.Message):
         trained_at: _builtins.float = ...,
         initial_model: _builtins.str | None = ...,
         inherited: _builtins.bool = ...,
+        trained: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "initial_model", b"initial_model", "labels", b"labels"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "_trained", b"_trained", "initial_model", b"initial_model", "labels", b"labels", "trained", b"trained"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "dataset", b"dataset", "inherited", b"inherited", "initial_model", b"initial_model", "labels", b"labels", "members", b"members", "model", b"model", "num_keys", b"num_keys", "trained_at", b"trained_at", "training_set", b"training_set", "uses", b"uses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "_trained", b"_trained", "dataset", b"dataset", "inherited", b"inherited", "initial_model", b"initial_model", "labels", b"labels", "members", b"members", "model", b"model", "num_keys", b"num_keys", "trained", b"trained", "trained_at", b"trained_at", "training_set", b"training_set", "uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__initial_model: _TypeAlias = _typing.Literal["initial_model"]  # noqa: Y015
     _WhichOneofArgType__initial_model: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model"]  # noqa: Y015
+    _WhichOneofReturnType__trained: _TypeAlias = _typing.Literal["trained"]  # noqa: Y015
+    _WhichOneofArgType__trained: _TypeAlias = _typing.Literal["_trained", b"_trained"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_model) -> _WhichOneofReturnType__initial_model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trained) -> _WhichOneofReturnType__trained | None: ...
 
 Global___TrainedModel: _TypeAlias = TrainedModel  # noqa: Y015
+
+@_typing.final
+class DescribeModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    TRIGGER_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """digest, or how it begins if no other model's does"""
+    @_builtins.property
+    def trigger(self) -> Global___TriggerRef:
+        """the newest model of this trigger"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        trigger: Global___TriggerRef | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "trigger", b"trigger", "which", b"which"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "trigger", b"trigger", "which", b"which"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["model", "trigger"]  # noqa: Y015
+    _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_which) -> _WhichOneofReturnType_which | None: ...
+
+Global___DescribeModelRequest: _TypeAlias = DescribeModelRequest  # noqa: Y015
+
+@_typing.final
+class TriggerRef(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_ID_FIELD_NUMBER: _builtins.int
+    TRIGGER_INDEX_FIELD_NUMBER: _builtins.int
+    pipeline_id: _builtins.str
+    trigger_index: _builtins.int
+    def __init__(
+        self,
+        *,
+        pipeline_id: _builtins.str = ...,
+        trigger_index: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pipeline_id", b"pipeline_id", "trigger_index", b"trigger_index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TriggerRef: _TypeAlias = TriggerRef  # noqa: Y015
+
+@_typing.final
+class ListModelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIPELINE_ID_FIELD_NUMBER: _builtins.int
+    pipeline_id: _builtins.str
+    """unset: of all pipelines"""
+    def __init__(
+        self,
+        *,
+        pipeline_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pipeline_id", b"_pipeline_id", "pipeline_id", b"pipeline_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pipeline_id", b"_pipeline_id", "pipeline_id", b"pipeline_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pipeline_id: _TypeAlias = _typing.Literal["pipeline_id"]  # noqa: Y015
+    _WhichOneofArgType__pipeline_id: _TypeAlias = _typing.Literal["_pipeline_id", b"_pipeline_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pipeline_id) -> _WhichOneofReturnType__pipeline_id | None: ...
+
+Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
+
+@_typing.final
+class ModelDescription(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    TRAINING_SET_FIELD_NUMBER: _builtins.int
+    TRAINED_FIELD_NUMBER: _builtins.int
+    INITIAL_MODEL_FIELD_NUMBER: _builtins.int
+    USES_FIELD_NUMBER: _builtins.int
+    TRAINED_AT_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """content digest"""
+    dataset: _builtins.str
+    """of the training set"""
+    training_set: _builtins.str
+    """digest"""
+    trained: _builtins.str
+    """see TrainedModel.trained"""
+    initial_model: _builtins.str
+    trained_at: _builtins.float
+    """Unix seconds"""
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUse]:
+        """who trained or reused it, oldest first"""
+
+    @_builtins.property
+    def result(self) -> Global___TrainResult:
+        """of the training; unset: an earlier release did not keep it"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        training_set: _builtins.str = ...,
+        trained: _builtins.str | None = ...,
+        initial_model: _builtins.str | None = ...,
+        uses: _abc.Iterable[Global___ModelUse] | None = ...,
+        trained_at: _builtins.float = ...,
+        result: Global___TrainResult | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "_result", b"_result", "_trained", b"_trained", "initial_model", b"initial_model", "result", b"result", "trained", b"trained"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model", "_result", b"_result", "_trained", b"_trained", "dataset", b"dataset", "initial_model", b"initial_model", "model", b"model", "result", b"result", "trained", b"trained", "trained_at", b"trained_at", "training_set", b"training_set", "uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__initial_model: _TypeAlias = _typing.Literal["initial_model"]  # noqa: Y015
+    _WhichOneofArgType__initial_model: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model"]  # noqa: Y015
+    _WhichOneofReturnType__result: _TypeAlias = _typing.Literal["result"]  # noqa: Y015
+    _WhichOneofArgType__result: _TypeAlias = _typing.Literal["_result", b"_result"]  # noqa: Y015
+    _WhichOneofReturnType__trained: _TypeAlias = _typing.Literal["trained"]  # noqa: Y015
+    _WhichOneofArgType__trained: _TypeAlias = _typing.Literal["_trained", b"_trained"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_model) -> _WhichOneofReturnType__initial_model | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__result) -> _WhichOneofReturnType__result | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__trained) -> _WhichOneofReturnType__trained | None: ...
+
+Global___ModelDescription: _TypeAlias = ModelDescription  # noqa: Y015
 
 @_typing.final
 class ModelUse(_message.Message):

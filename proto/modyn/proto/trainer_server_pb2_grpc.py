@@ -44,6 +44,16 @@ class TrainerServerStub:
                 request_serializer=modyn_dot_proto_dot_trainer__server__pb2.FindTrainingsRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.TrainedModel.FromString,
                 _registered_method=True)
+        self.DescribeModel = channel.unary_unary(
+                '/modyn.v1.TrainerServer/DescribeModel',
+                request_serializer=modyn_dot_proto_dot_trainer__server__pb2.DescribeModelRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.ModelDescription.FromString,
+                _registered_method=True)
+        self.ListModels = channel.unary_stream(
+                '/modyn.v1.TrainerServer/ListModels',
+                request_serializer=modyn_dot_proto_dot_trainer__server__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.ModelDescription.FromString,
+                _registered_method=True)
 
 
 class TrainerServerServicer:
@@ -57,9 +67,23 @@ class TrainerServerServicer:
         raise NotImplementedError('Method not implemented!')
 
     def FindTrainings(self, request_iterator, context):
-        """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
-        chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
-        were read) still counts as trained on.
+        """Lineage: the models that were trained on any of some keys, and those warm-started from such models. Keys in chunks; the
+        first message names the dataset. Where a job recorded what it trained (see TrainedModel.trained), the answer is exact;
+        elsewhere the whole training set counts, also samples that were deleted before the job read them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeModel(self, request, context):
+        """One model: of what, by whom and at what cost it was trained.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListModels(self, request, context):
+        """All models, or those that a pipeline has; oldest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,6 +101,16 @@ def add_TrainerServerServicer_to_server(servicer, server):
                     servicer.FindTrainings,
                     request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.FindTrainingsRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_trainer__server__pb2.TrainedModel.SerializeToString,
+            ),
+            'DescribeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeModel,
+                    request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.DescribeModelRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_trainer__server__pb2.ModelDescription.SerializeToString,
+            ),
+            'ListModels': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListModels,
+                    request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.ListModelsRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_trainer__server__pb2.ModelDescription.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +167,60 @@ class TrainerServer:
             '/modyn.v1.TrainerServer/FindTrainings',
             modyn_dot_proto_dot_trainer__server__pb2.FindTrainingsRequest.SerializeToString,
             modyn_dot_proto_dot_trainer__server__pb2.TrainedModel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.TrainerServer/DescribeModel',
+            modyn_dot_proto_dot_trainer__server__pb2.DescribeModelRequest.SerializeToString,
+            modyn_dot_proto_dot_trainer__server__pb2.ModelDescription.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.TrainerServer/ListModels',
+            modyn_dot_proto_dot_trainer__server__pb2.ListModelsRequest.SerializeToString,
+            modyn_dot_proto_dot_trainer__server__pb2.ModelDescription.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,10 +34,14 @@ class TrainerServerStub:
     Train: _grpc.UnaryStreamMultiCallable[_trainer_server_pb2.TrainRequest, _trainer_server_pb2.TrainEvent]
     """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
     FindTrainings: _grpc.StreamStreamMultiCallable[_trainer_server_pb2.FindTrainingsRequest, _trainer_server_pb2.TrainedModel]
-    """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
-    chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
-    were read) still counts as trained on.
+    """Lineage: the models that were trained on any of some keys, and those warm-started from such models. Keys in chunks; the
+    first message names the dataset. Where a job recorded what it trained (see TrainedModel.trained), the answer is exact;
+    elsewhere the whole training set counts, also samples that were deleted before the job read them.
     """
+    DescribeModel: _grpc.UnaryUnaryMultiCallable[_trainer_server_pb2.DescribeModelRequest, _trainer_server_pb2.ModelDescription]
+    """One model: of what, by whom and at what cost it was trained."""
+    ListModels: _grpc.UnaryStreamMultiCallable[_trainer_server_pb2.ListModelsRequest, _trainer_server_pb2.ModelDescription]
+    """All models, or those that a pipeline has; oldest first."""
 
 @_typing.type_check_only
 class TrainerServerAsyncStub(TrainerServerStub):
@@ -45,10 +49,14 @@ class TrainerServerAsyncStub(TrainerServerStub):
     Train: _aio.UnaryStreamMultiCallable[_trainer_server_pb2.TrainRequest, _trainer_server_pb2.TrainEvent]  # type: ignore[assignment]
     """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
     FindTrainings: _aio.StreamStreamMultiCallable[_trainer_server_pb2.FindTrainingsRequest, _trainer_server_pb2.TrainedModel]  # type: ignore[assignment]
-    """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
-    chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
-    were read) still counts as trained on.
+    """Lineage: the models that were trained on any of some keys, and those warm-started from such models. Keys in chunks; the
+    first message names the dataset. Where a job recorded what it trained (see TrainedModel.trained), the answer is exact;
+    elsewhere the whole training set counts, also samples that were deleted before the job read them.
     """
+    DescribeModel: _aio.UnaryUnaryMultiCallable[_trainer_server_pb2.DescribeModelRequest, _trainer_server_pb2.ModelDescription]  # type: ignore[assignment]
+    """One model: of what, by whom and at what cost it was trained."""
+    ListModels: _aio.UnaryStreamMultiCallable[_trainer_server_pb2.ListModelsRequest, _trainer_server_pb2.ModelDescription]  # type: ignore[assignment]
+    """All models, or those that a pipeline has; oldest first."""
 
 class TrainerServerServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -65,9 +73,25 @@ class TrainerServerServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_trainer_server_pb2.FindTrainingsRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trainer_server_pb2.TrainedModel], _abc.AsyncIterator[_trainer_server_pb2.TrainedModel]]:
-        """Lineage: the models whose training sets contain any of some keys, and those warm-started from such models. Keys in
-        chunks; the first message names the dataset. What a job left out of its set (downsampling, samples deleted before they
-        were read) still counts as trained on.
+        """Lineage: the models that were trained on any of some keys, and those warm-started from such models. Keys in chunks; the
+        first message names the dataset. Where a job recorded what it trained (see TrainedModel.trained), the answer is exact;
+        elsewhere the whole training set counts, also samples that were deleted before the job read them.
         """
+
+    @_abc_1.abstractmethod
+    def DescribeModel(
+        self,
+        request: _trainer_server_pb2.DescribeModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_server_pb2.ModelDescription, _abc.Awaitable[_trainer_server_pb2.ModelDescription]]:
+        """One model: of what, by whom and at what cost it was trained."""
+
+    @_abc_1.abstractmethod
+    def ListModels(
+        self,
+        request: _trainer_server_pb2.ListModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_trainer_server_pb2.ModelDescription], _abc.AsyncIterator[_trainer_server_pb2.ModelDescription]]:
+        """All models, or those that a pipeline has; oldest first."""
 
 def add_TrainerServerServicer_to_server(servicer: TrainerServerServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

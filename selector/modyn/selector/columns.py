@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modyn.core.arrow import Int64Array
-from modyn.core.errors import InvalidInputError
+from modyn.core.arrow import Int64Array, int64_column
+from modyn.core.errors import ConflictError, InvalidInputError
 from modyn.core.keysets import KeyRange, KeySet, ranges_to_proto, run_bounds
 from modyn.proto.storage_pb2 import TRAINING, InspectSamplesRequest, LabelsAsOf, SamplesInfo
 from modyn.proto.storage_pb2_grpc import StorageStub
-from modyn.storage.reader import Column, Order, read_columns
+from modyn.storage.reader import Column, Order, read_columns, stream_columns
 
 MAX_RANGES = 4_096
 """Ranges in one request; scattered keys are covered by wider ranges instead."""
@@ -65,8 +65,9 @@ class StorageColumns:
         info = self.inspect(cover)
         if info.num_unlabelled == 0 and info.num_samples == sum(len(r) for r in cover):
             return Trainable(cover)
-        # The counts cannot say which samples it is: only now read a column.
-        table = read_columns(
+        # The counts cannot say which samples it is: only now read a column, keeping as little of it as can be.
+        labelled, unlabelled = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.int64)]
+        for batch in stream_columns(
             self._storage,
             self._dataset,
             KeySet(ranges=cover),
@@ -75,22 +76,38 @@ class StorageColumns:
             end_key=self._end_key,
             labels=self._labels,
             purpose=TRAINING,
-        )
-        keys: Int64Array = table.column("key").combine_chunks().to_numpy(zero_copy_only=False)
-        labelled = table.column("label").is_valid().combine_chunks().to_numpy(zero_copy_only=False)
-        return Trainable(cover, keys[labelled], keys[~labelled])
+        ):
+            keys = int64_column(batch, "key")
+            valid = batch.column("label").is_valid().to_numpy(zero_copy_only=False)
+            labelled.append(keys[valid])
+            unlabelled.append(keys[~valid])
+        return Trainable(cover, np.concatenate(labelled), np.concatenate(unlabelled))
 
     def _column(self, keys: KeySet, column: Column.ValueType, name: str) -> pa.Array:
-        table = read_columns(
+        if keys.ranges is not None:
+            # Several times cheaper than key by key, but without what was not live then.
+            live = self._read(keys, column, Order.KEY, self._end_key).column(name)
+            if len(live) == len(keys):
+                return live.combine_chunks()
+        values = self._read(keys, column, Order.REQUEST, None).column(name)
+        if len(values) != len(keys):
+            raise ConflictError(
+                f"{len(keys) - len(values)} of {len(keys)} samples of dataset {self._dataset!r} were deleted while a "
+                "training set was selected; ask for it again"
+            )
+        return values.combine_chunks()
+
+    def _read(self, keys: KeySet, column: Column.ValueType, order: Order.ValueType, end_key: int | None) -> pa.Table:
+        return read_columns(
             self._storage,
             self._dataset,
             keys,
             columns=[column],
-            order=Order.REQUEST,
+            order=order,
+            end_key=end_key,
             labels=self._labels,
             purpose=TRAINING,
         )
-        return table.column(name).combine_chunks()
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,15 +151,20 @@ def covering_ranges(keys: KeySet, *, distinct: bool = False) -> tuple[KeyRange, 
     """
     if keys.ranges is not None and len(keys.ranges) <= MAX_RANGES:
         return keys.ranges
-    ordered = np.sort(keys.to_array())
+    ordered = keys.to_array()
     bounds = run_bounds(ordered)
+    if bounds is None:
+        ordered = np.sort(ordered)
+        bounds = run_bounds(ordered)
     if bounds is None and distinct:
         raise InvalidInputError("the new data of a trigger contain a key twice; expected every key once")
     starts, ends = bounds if bounds is not None else run_bounds(np.unique(ordered)) or (ordered, ordered)
     if len(starts) > MAX_RANGES:
         gaps = starts[1:] - ends[:-1]
-        # Keep the widest gaps; stable, so that the same keys always get the same cover.
-        kept = np.sort(np.argsort(-gaps, kind="stable")[: MAX_RANGES - 1])
+        # Keep the widest gaps, of equal ones the first, so that the same keys always get the same cover.
+        narrowest = np.partition(gaps, len(gaps) - (MAX_RANGES - 1))[len(gaps) - (MAX_RANGES - 1)]
+        wider, equal = np.flatnonzero(gaps > narrowest), np.flatnonzero(gaps == narrowest)
+        kept = np.sort(np.concatenate((wider, equal[: MAX_RANGES - 1 - len(wider)])))
         starts = np.concatenate((starts[:1], starts[kept + 1]))
         ends = np.concatenate((ends[kept], ends[-1:]))
     return tuple(KeyRange(start, end) for start, end in zip(starts.tolist(), ends.tolist(), strict=True))

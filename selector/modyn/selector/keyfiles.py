@@ -10,23 +10,16 @@ The digest covers the content, not Arrow's framing, so it is the same whatever w
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from modyn.core.digests import Digest
-from modyn.core.errors import CorruptDataError, NotFoundError
-from modyn.core.files import atomic_path, remove_leftovers
+from modyn.core.files import atomic_path
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.versions import TRAINING_SET_FORMAT_VERSION
-
-OPEN_FILES = 256
-"""How many files stay memory-mapped."""
+from modyn.selector.contentfiles import ContentFiles, check_version, digest_of_metadata, little_endian
 
 Weights = npt.NDArray[np.float32]
 
@@ -48,28 +41,17 @@ class KeyFile:
     def digest(self) -> str:
         """Digest of the content, hex."""
         batch = _to_batch(self)
-        digest = Digest()
-        for key, value in sorted((batch.schema.metadata or {}).items()):
-            digest.update(b"%d:%s=%d:%s;" % (len(key), key, len(value), value))
+        digest = digest_of_metadata(batch.schema.metadata)
         for name in batch.schema.names:
             values = batch.column(name).to_numpy()
-            little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
-            digest.update(f"{name}[{len(values)}]".encode()).update(memoryview(little_endian).cast("B"))
+            digest.update(f"{name}[{len(values)}]".encode()).update(little_endian(values))
         return digest.hexdigest()
 
 
-class KeyFiles:
+class KeyFiles(ContentFiles[KeyFile]):
     """A folder of key files. Safe to use from many threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(folder)
-        self._open: OrderedDict[str, KeyFile] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def path(self, digest: str) -> Path:
-        return self._folder / f"{digest}.arrow"
+    what = "training set"
 
     def put(self, content: KeyFile) -> str:
         """Stores a file, if it is not there already; returns its digest. Durable on return."""
@@ -85,36 +67,11 @@ class KeyFiles:
                 writer.write_batch(batch)
         return digest
 
-    def get(self, digest: str) -> KeyFile:
-        """A file's content, memory-mapped; verified against its digest when it is first opened.
+    def _load(self, reader: pa.RecordBatchFileReader) -> KeyFile:
+        return _from_batch(reader.get_batch(0))
 
-        Raises:
-            NotFoundError: there is no such file.
-            CorruptDataError: it is damaged.
-        """
-        with self._lock:
-            if digest in self._open:
-                self._open.move_to_end(digest)
-                return self._open[digest]
-        content = self._read(digest)
-        with self._lock:
-            self._open[digest] = content
-            while len(self._open) > OPEN_FILES:
-                self._open.popitem(last=False)
-        return content
-
-    def _read(self, digest: str) -> KeyFile:
-        path = self.path(digest)
-        try:
-            with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
-                content = _from_batch(reader.get_batch(0))
-        except FileNotFoundError as error:
-            raise NotFoundError(f"there is no training set {digest} in {self._folder}") from error
-        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-            raise CorruptDataError(f"{path} is damaged ({error}); delete it and run the pipeline again") from error
-        if content.digest() != digest:
-            raise CorruptDataError(f"{path} does not match its checksum; delete it and run the pipeline again")
-        return content
+    def _digest(self, content: KeyFile) -> str:
+        return content.digest()
 
 
 def canonical(keys: KeySet) -> KeySet:
@@ -160,9 +117,7 @@ def _to_batch(content: KeyFile) -> pa.RecordBatch:
 
 def _from_batch(batch: pa.RecordBatch) -> KeyFile:
     metadata = batch.schema.metadata
-    version = metadata[b"modyn.format_version"].decode()
-    if version != str(TRAINING_SET_FORMAT_VERSION):
-        raise ValueError(f"format version {version}, this release reads {TRAINING_SET_FORMAT_VERSION}")
+    check_version(metadata, TRAINING_SET_FORMAT_VERSION)
     dataset = metadata[b"modyn.dataset"].decode()
     columns = {name: batch.column(name).to_numpy() for name in batch.schema.names}
     if metadata[b"modyn.kind"] == b"ranges":

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.core.arrow import Int64Array, slices
-from modyn.core.keysets import KeySet
+from modyn.core.keysets import KeySet, mark_members
 from modyn.proto.selector_pb2 import FoundTrainingSet
 from modyn.selector.catalog import SelectorCatalog
 from modyn.selector.keyfiles import KeyFiles
@@ -61,8 +61,5 @@ def contained(wanted: Int64Array, keys: KeySet) -> Mask:
     members = np.zeros(len(wanted), dtype=np.bool_)
     array = keys.to_array()
     for part in slices(len(array), CHUNK):
-        here = array[part]
-        here = here[(here >= wanted[0]) & (here <= wanted[-1])]
-        place = np.searchsorted(wanted, here)
-        members[place[wanted[place] == here]] = True
+        mark_members(members, wanted, array[part])
     return members

@@ -19,11 +19,12 @@ from modyn.core.state import StateDirectory
 from modyn.core.values import from_value
 from modyn.proto import common_pb2, selector_pb2
 from modyn.proto.common_pb2 import ArrowMessage
-from modyn.proto.selector_pb2_grpc import SelectorServicer, add_SelectorServicer_to_server
+from modyn.proto.selector_pb2_grpc import add_SelectorServicer_to_server
 from modyn.selector.catalog import SelectorCatalog
 from modyn.selector.keyfiles import KeyFiles
 from modyn.selector.labels import labels_of
 from modyn.selector.lineage import find_training_sets
+from modyn.selector.sample_columns import SampleColumnFiles, SampleColumnsRpcs
 from modyn.selector.sampling import part
 from modyn.selector.selecting import Selecting, StoredTrainingSet, TriggerRequest
 
@@ -33,12 +34,13 @@ MAX_RANGES_IN_REPLY = 100_000
 """A training set of more ranges is only to be had through ``ReadTrainingSet``: a message has a largest size."""
 
 
-class SelectorService(SelectorServicer):
-    """Creates and serves trigger training sets."""
+class SelectorService(SampleColumnsRpcs):
+    """Creates and serves trigger training sets, and keeps columns with entries about samples."""
 
     def __init__(self, state: StateDirectory, catalog: Catalog, peers: Peers) -> None:
         files = KeyFiles(state.folder("training_sets"))
         self._catalog, self._files = SelectorCatalog(catalog), files
+        self.sample_columns = SampleColumnFiles(state.folder("sample_columns"))
         self._selecting = Selecting(self._catalog, files, peers)
 
     def add_to(self, server: grpc.Server) -> None:

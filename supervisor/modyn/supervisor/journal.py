@@ -1,4 +1,7 @@
-"""The journal: the one class that speaks to the supervisor's tables. A method is a named query."""
+"""The journal: the one class that speaks to the supervisor's tables. A method is a named query.
+
+Longer than most modules because it is one class, with a row type for each table.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from modyn.core.catalog import Catalog, replace_rows
 from modyn.core.errors import NotFoundError
 from modyn.core.plugins.evaluation import Window
 from modyn.core.plugins.triggers import Evaluation, Finding
+from modyn.core.report import BaselineKind
 from modyn.supervisor.tables import EVALUATIONS, FAILURES, PIPELINES, SCORES, TRIGGERS, WINDOWS
 
 STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
@@ -41,6 +45,8 @@ class PipelineRow:
     start_key: int | None = None
     end_key: int | None = None
     maximum_triggers: int | None = None
+    baseline_of: int | None = None
+    baseline: BaselineKind | None = None
     ended_at: float | None = None
     error: str | None = None
     input_error: bool | None = None
@@ -83,6 +89,15 @@ class TriggerRow:
     store_seconds: float = 0.0
     evaluate_seconds: float = 0.0
     total_seconds: float = 0.0
+    downsampling: str | None = None
+    trained: str | None = None
+    samples_offered: int = 0
+    samples_scored: int = 0
+    scores_reused: int = 0
+    auxiliary_samples: int = 0
+    score_seconds: float = 0.0
+    choose_seconds: float = 0.0
+    auxiliary_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -173,6 +188,13 @@ class Journal:
         """All pipelines, oldest first."""
         with self._catalog.read() as connection:
             rows = connection.execute(sa.select(PIPELINES).order_by(PIPELINES.c.id)).mappings().all()
+        return [PipelineRow(**row) for row in rows]
+
+    def baselines(self, pipeline_id: int) -> list[PipelineRow]:
+        """Pipelines that were trained beside one to compare it with, oldest first."""
+        query = sa.select(PIPELINES).where(PIPELINES.c.baseline_of == pipeline_id).order_by(PIPELINES.c.id)
+        with self._catalog.read() as connection:
+            rows = connection.execute(query).mappings().all()
         return [PipelineRow(**row) for row in rows]
 
     def interrupt_unfinished(self) -> None:

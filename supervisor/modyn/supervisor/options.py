@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from modyn.core.config.pipeline import DataSection, PipelineConfig, evaluation_datasets
 from modyn.core.errors import InvalidInputError, NotAllowedError
 from modyn.core.locations import is_uri
 from modyn.core.plugins.triggers import Trigger
+from modyn.core.report import BaselineKind
 from modyn.proto import supervisor_pb2 as pb
 from modyn.supervisor.triggers import DataDriftTrigger, EnsembleTrigger
 
@@ -25,6 +26,7 @@ class RunOptions:
         code_root: folder that user code may be imported from.
         base_path: folder that relative source paths refer to.
         simulate: only the trigger runs; nothing is trained.
+        baseline, baseline_of: which baseline of which pipeline it is.
     """
 
     live: bool = False
@@ -38,6 +40,8 @@ class RunOptions:
     code_root: str | None = None
     base_path: str | None = None
     simulate: bool = False
+    baseline: BaselineKind | None = None
+    baseline_of: int | None = None
 
     @staticmethod
     def from_request(request: pb.SubmitPipelineRequest, *, allow_user_code: bool) -> RunOptions:
@@ -63,6 +67,7 @@ class RunOptions:
             "code_root": root,
             "base_path": base,
             "simulate": request.simulate,
+            **_baseline_options(request),
         }
         if request.WhichOneof("mode") == "live":
             if request.simulate:
@@ -101,6 +106,31 @@ class RunOptions:
         if self.base_path is None:
             raise InvalidInputError(f"{key}: path {path!r} is relative; a server needs an absolute path")
         return str(Path(self.base_path) / path)
+
+
+def _baseline_options(request: pb.SubmitPipelineRequest) -> dict[str, object]:
+    if not request.HasField("baseline_of"):
+        if request.baseline:
+            raise InvalidInputError(f"baseline {request.baseline!r} without baseline_of: expected the pipeline's id")
+        return {}
+    if request.baseline not in get_args(BaselineKind):
+        expected = ", ".join(get_args(BaselineKind))
+        raise InvalidInputError(f"baseline {request.baseline!r}: expected one of {expected}")
+    if request.simulate or request.WhichOneof("mode") == "live":
+        raise InvalidInputError(
+            "a baseline is trained on what the other pipeline saw; replay it, not --live or simulated"
+        )
+    return {"baseline": request.baseline, "baseline_of": parse_id(request.baseline_of)}
+
+
+def parse_id(text: str) -> int:
+    """
+    Raises:
+        InvalidInputError: it is no id.
+    """
+    if not text.isdecimal():
+        raise InvalidInputError(f"pipeline id {text!r}: expected a number, as `modyn-client list` shows")
+    return int(text)
 
 
 def _replay_options(replay: pb.Replay, common: dict[str, object]) -> RunOptions:

@@ -23,7 +23,7 @@ from modyn.proto.supervisor_pb2_grpc import SupervisorServicer, add_SupervisorSe
 from modyn.supervisor import journal as status_of
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.journal import Journal, PipelineRow
-from modyn.supervisor.options import RunOptions
+from modyn.supervisor.options import RunOptions, parse_id
 from modyn.supervisor.report import build_report
 from modyn.supervisor.run import PipelineRun
 
@@ -93,6 +93,8 @@ class SupervisorService(SupervisorServicer):
         check_allowed(config.data, options.code_root, allow_user_code=self._allow_user_code)
         options.check_paths(config)
         options.check_trigger(config.trigger)
+        if options.baseline_of is not None:
+            self._check_compared(self._journal.pipeline(options.baseline_of))
         row = self._journal.create_pipeline(
             PipelineRow(
                 id=0,
@@ -110,6 +112,8 @@ class SupervisorService(SupervisorServicer):
                 start_key=options.start_key,
                 end_key=options.end_key,
                 maximum_triggers=options.maximum_triggers,
+                baseline_of=options.baseline_of,
+                baseline=options.baseline,
             )
         )
         run = PipelineRun(row, RunContext(row.id, config, options, self._peers, self._journal), _describe)
@@ -124,7 +128,7 @@ class SupervisorService(SupervisorServicer):
     def WatchPipeline(
         self, request: pb.WatchPipelineRequest, context: grpc.ServicerContext
     ) -> Iterator[pb.PipelineEvent]:
-        pipeline_id = _parse_id(request.id)
+        pipeline_id = parse_id(request.id)
         run = self._runs.get(pipeline_id)
         if run is None:  # ended before this server started: its last status is all there is to say
             row = self._journal.pipeline(pipeline_id)
@@ -136,7 +140,7 @@ class SupervisorService(SupervisorServicer):
         yield from run.events.follow(request.from_seq, context.is_active)
 
     def GetPipeline(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> pb.Pipeline:
-        return self._pipeline(_parse_id(request.id))
+        return self._pipeline(parse_id(request.id))
 
     def ListPipelines(
         self, request: pb.ListPipelinesRequest, context: grpc.ServicerContext
@@ -151,7 +155,7 @@ class SupervisorService(SupervisorServicer):
         )
 
     def StopPipeline(self, request: pb.StopPipelineRequest, context: grpc.ServicerContext) -> pb.Pipeline:
-        pipeline_id = _parse_id(request.id)
+        pipeline_id = parse_id(request.id)
         run = self._runs.get(pipeline_id)
         if run is not None and not run.finished:
             run.stop()
@@ -160,7 +164,7 @@ class SupervisorService(SupervisorServicer):
         return self._pipeline(pipeline_id)
 
     def FirePipeline(self, request: pb.FirePipelineRequest, context: grpc.ServicerContext) -> pb.FirePipelineResponse:
-        pipeline_id = _parse_id(request.id)
+        pipeline_id = parse_id(request.id)
         run = self._runs.get(pipeline_id)
         if run is None or run.finished:
             status = pb.Pipeline.Status.Name(self._pipeline(pipeline_id).status).lower()
@@ -175,7 +179,7 @@ class SupervisorService(SupervisorServicer):
         raise CancelledError("the caller went away")
 
     def GetReport(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> Iterator[pb.ReportChunk]:
-        row = self._journal.pipeline(_parse_id(request.id))
+        row = self._journal.pipeline(parse_id(request.id))
         document = to_value(build_report(self._journal, row).model_dump(mode="json"))
         data = pb.Report(document=document, resolved_yaml=row.resolved_yaml).SerializeToString()
         for part in slices(len(data), MESSAGE_BYTES):
@@ -190,6 +194,13 @@ class SupervisorService(SupervisorServicer):
         )
 
     # ------------------------------------------------------------------------------------------------- helpers
+
+    @staticmethod
+    def _check_compared(row: PipelineRow) -> None:
+        if row.baseline_of is not None:
+            raise InvalidInputError(
+                f"pipeline {row.id} is a baseline itself, of pipeline {row.baseline_of}; name that one"
+            )
 
     @staticmethod
     def _check_running(run: PipelineRun) -> None:
@@ -213,12 +224,6 @@ class SupervisorService(SupervisorServicer):
         return self._journal.trigger_counts().get(pipeline_id, 0)
 
 
-def _parse_id(text: str) -> int:
-    if not text.isdecimal():
-        raise InvalidInputError(f"pipeline id {text!r}: expected a number, as `modyn-client list` shows")
-    return int(text)
-
-
 def _describe(row: PipelineRow, num_triggers: int) -> pb.Pipeline:
     message = pb.Pipeline(
         id=str(row.id),
@@ -232,6 +237,8 @@ def _describe(row: PipelineRow, num_triggers: int) -> pb.Pipeline:
         notices=row.notices,
         dataset=row.dataset,
         simulated=row.simulated,
+        baseline_of=None if row.baseline_of is None else str(row.baseline_of),
+        baseline=row.baseline or "",
     )
     if row.error is not None:
         message.error.CopyFrom(pb.PipelineError(message=row.error, input_error=bool(row.input_error)))

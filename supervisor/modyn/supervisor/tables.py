@@ -22,6 +22,8 @@ PIPELINES = sa.Table(
     sa.Column("start_key", sa.BigInteger),
     sa.Column("end_key", sa.BigInteger),
     sa.Column("maximum_triggers", sa.Integer),
+    sa.Column("baseline_of", sa.Integer),  # pipeline beside which it was trained
+    sa.Column("baseline", sa.Text),  # uniform | fewer_epochs
     sa.Column("notices", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),
@@ -68,6 +70,16 @@ TRIGGERS = sa.Table(
     sa.Column("store_seconds", sa.Float, nullable=False),
     sa.Column("evaluate_seconds", sa.Float, nullable=False),
     sa.Column("total_seconds", sa.Float, nullable=False),
+    # What downsampling did; of the original training if it was reused.
+    sa.Column("downsampling", sa.Text),  # name of the strategy
+    sa.Column("trained", sa.Text),  # digest of the keys and weights that were trained
+    sa.Column("samples_offered", sa.BigInteger, nullable=False),
+    sa.Column("samples_scored", sa.BigInteger, nullable=False),
+    sa.Column("scores_reused", sa.BigInteger, nullable=False),
+    sa.Column("auxiliary_samples", sa.BigInteger, nullable=False),
+    sa.Column("score_seconds", sa.Float, nullable=False),
+    sa.Column("choose_seconds", sa.Float, nullable=False),
+    sa.Column("auxiliary_seconds", sa.Float, nullable=False),
 )
 
 EVALUATIONS = sa.Table(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from modyn.core.keysets import KeySet
+from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, DownsamplingStrategy
 from modyn.core.plugins.selection import SELECTION_POLICIES
 from modyn.core.plugins.triggers import Firing
 from modyn.core.values import to_value
@@ -32,6 +34,8 @@ class Trainings:
         self._stop = run.stop
         self._labels = labels
         self._last_model: str | None = None
+        self._left: trainer_pb.DownsamplingResult | None = None
+        """What the last downsampled training left for the next one."""
         # Sections are encoded once: a trigger's fixed cost should hold nothing that can be done before.
         self._selection = to_value(SELECTION_POLICIES.dump(config.selection_strategy))
         self._training = to_value(config.training.model_dump(mode="json"))
@@ -100,6 +104,8 @@ class Trainings:
                         _update(status, event)
                         self._events.add(progress=True, training=status)
         assert result is not None, "a training that ends well sends its result"
+        if result.HasField("downsampling"):
+            self._left = result.downsampling
         status.done, status.reused, status.queued = True, result.reused, False
         status.samples = status.total_samples = result.samples_trained
         self._events.add(training=status)
@@ -115,6 +121,7 @@ class Trainings:
             start_seconds=0.0 if first_batch is None else first_batch - requested,
             train_seconds=result.train_seconds,
             store_seconds=result.store_seconds,
+            **_downsampling(self._config.selection_strategy.downsampling(index), result),
         )
 
     def _request(self, index: int, training_set: TrainingSet) -> trainer_pb.TrainRequest:
@@ -138,7 +145,38 @@ class Trainings:
         passes = training.num_samples_to_pass
         if passes is not None and index < len(passes):
             request.num_samples_to_pass = passes[index]
+        self._ask_to_downsample(request)
         return request
+
+    def _ask_to_downsample(self, request: trainer_pb.TrainRequest) -> None:
+        strategy = self._config.selection_strategy.downsampling(request.trigger_index)
+        if strategy is None:
+            return
+        request.downsampling.CopyFrom(to_value(DOWNSAMPLING_STRATEGIES.dump(strategy)))
+        if self._left is None:
+            return
+        if strategy.reused and self._left.HasField("scores"):
+            request.scores = self._left.scores
+        if strategy.carries_models:
+            request.auxiliary_models.extend(self._left.auxiliary_models)
+
+
+def _downsampling(strategy: DownsamplingStrategy | None, result: trainer_pb.TrainResult) -> dict[str, Any]:
+    """What downsampling did, as columns of the trigger's row."""
+    if strategy is None or not result.HasField("downsampling"):
+        return {}
+    done = result.downsampling
+    return {
+        "downsampling": strategy.plugin_name,
+        "trained": done.trained or None,
+        "samples_offered": done.samples_offered,
+        "samples_scored": done.samples_scored,
+        "scores_reused": done.scores_reused,
+        "auxiliary_samples": done.auxiliary_samples,
+        "score_seconds": done.score_seconds,
+        "choose_seconds": done.choose_seconds,
+        "auxiliary_seconds": done.auxiliary_seconds,
+    }
 
 
 def _update(status: pb.TrainingStatus, event: trainer_pb.TrainEvent) -> None:

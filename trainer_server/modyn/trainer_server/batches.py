@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from modyn.core.arrow import Int64Array, concat_messages
-from modyn.core.errors import CorruptDataError, InvalidInputError, ModynError
-from modyn.core.keysets import KeySet, ranges_from_proto
-from modyn.core.peers import Peers
+from modyn.core.arrow import Int64Array
+from modyn.core.errors import InvalidInputError, ModynError
+from modyn.core.keysets import KeySet
+from modyn.core.plugins.downsampling import Choice
 from modyn.core.randomness import Purpose, generator
-from modyn.core.rpc import arrow_stream
 from modyn.models.decoding import Decoder
-from modyn.proto.selector_pb2 import ReadTrainingSetRequest, TrainingSet
 from modyn.proto.storage_pb2 import TRAINING, LabelsAsOf
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import SampleBatch, read_samples
+from modyn.trainer_server.batch import Batch
 from modyn.trainer_server.epochs import Epoch
 from modyn.trainer_server.kept import KEEP_BYTES, KeptSamples
+from modyn.trainer_server.training_sets import TrainingSamples
 
 EPOCHS_PER_TRIGGER = 2**20
 """Shuffles are numbered trigger * this + epoch."""
@@ -32,63 +30,14 @@ EPOCHS_PER_TRIGGER = 2**20
 Float32Array = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class TrainingSamples:
-    """What to train on: keys, and a weight for each (None: all 1), in the order of the training set."""
+class Narrowing(Protocol):
+    """Which samples of the training set an epoch trains on."""
 
-    keys: KeySet
-    weights: Float32Array | None
+    def known(self, epoch: int) -> bool:
+        """Whether :meth:`choice` can be asked already."""
 
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def read_training_set(training_set: TrainingSet, peers: Peers) -> TrainingSamples:
-    """Keys and weights of a training set; the selector is asked only if they are not plain key ranges.
-
-    Raises:
-        CorruptDataError: it does not have as many samples as it says.
-    """
-    if training_set.HasField("ranges") and not training_set.has_weights:
-        samples = TrainingSamples(KeySet(ranges=ranges_from_proto(training_set.ranges)), None)
-    else:
-        request = ReadTrainingSetRequest(digest=training_set.digest)
-        table = concat_messages(arrow_stream(peers.selector.ReadTrainingSet(request)))
-        keys = _column(table, "key").astype(np.int64, copy=False)
-        weights = _column(table, "weight").astype(np.float32, copy=False) if training_set.has_weights else None
-        samples = TrainingSamples(KeySet.from_array(keys), weights)
-    if len(samples) != training_set.num_samples:
-        raise CorruptDataError(
-            f"training set {training_set.digest} has {len(samples)} samples; expected {training_set.num_samples}"
-        )
-    return samples
-
-
-def _column(table: pa.Table | None, name: str) -> npt.NDArray[np.generic]:
-    if table is None:
-        return np.empty(0)
-    values: npt.NDArray[np.generic] = table.column(name).to_numpy()
-    return values
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """n labelled samples, decoded, on the CPU.
-
-    Attributes:
-        keys: int64 [n].
-        inputs: tensor [n, …], or several by name.
-        labels: [n] or [n, k].
-        weights: float32 [n]; None: all 1.
-    """
-
-    keys: Int64Array
-    inputs: torch.Tensor | dict[str, torch.Tensor]
-    labels: torch.Tensor
-    weights: torch.Tensor | None
-
-    def __len__(self) -> int:
-        return len(self.keys)
+    def choice(self, epoch: int) -> Choice | None:
+        """Positions in the training set, and weights; None: all, as they are."""
 
 
 class BatchSource:
@@ -103,7 +52,7 @@ class BatchSource:
         drop_last: leave out a last batch that is not full.
         shuffle: the seed and trigger index of the order; None keeps the order of the training set.
         labels: which labels the training set was selected with; None: the newest.
-        keep_bytes: sets up to this size stay in memory after their first epoch.
+        keep_bytes: sets up to this size stay in memory after they were read as a whole.
     """
 
     def __init__(
@@ -123,54 +72,72 @@ class BatchSource:
         self._dataset = dataset
         self._samples = samples
         self._decoder = decoder
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         self._drop_last = drop_last
         self._shuffle = shuffle
         self._labels = labels
         self._keep_bytes = keep_bytes
+        self._narrowing: Narrowing | None = None
         self._ahead: Epoch | None = None
         self._kept: KeptSamples | None = None
+        self._unlabelled_now = 0
         self.num_unlabelled = 0
-        """Samples of the set that have no label, once the first epoch is over; they are left out."""
+        """Samples of the set that have no label, once all were read; they are left out."""
         self.num_deleted = 0
         """Samples of the set that storage no longer has, as far as it was read; all, once an epoch is over."""
 
+    def __len__(self) -> int:
+        """Samples in the set."""
+        return len(self._samples)
+
+    def narrow(self, narrowing: Narrowing) -> None:
+        """Makes epochs consist of what it says; before the first one."""
+        self._narrowing = narrowing
+
     def prefetch(self, epoch: int) -> None:
         """Starts reading an epoch in the background."""
-        order = self._order(epoch)
-        keys = self._samples.keys
-        if order is not None:
-            keys = KeySet(array=keys.to_array()[order])
-        reader = read_samples(
-            self._stub,
-            self._dataset,
-            keys,
-            batch_size=self._batch_size,
-            columns=self._decoder.columns,
-            labels=self._labels,
-            purpose=TRAINING,
-        )
-        needs_places = order is not None or self._samples.weights is not None
-        requested = keys.to_array() if needs_places else None
-        self._ahead = Epoch(epoch, cast("Generator[SampleBatch]", reader), requested, order)
+        self._ahead = self._reading(epoch, self._order(epoch), self.batch_size)
+
+    def everything(self, batch_size: int) -> Iterator[Batch]:
+        """All samples once, in the order of the set, with their places but without weights.
+
+        Sets that are small enough stay in memory from then on.
+        """
+        if self._kept is not None:
+            source = self._kept.batches(None, batch_size)
+        else:
+            source = self._read(self._reading(-1, None, batch_size), KeptSamples(self._keep_bytes))
+        self._unlabelled_now = 0
+        for places, samples in source:
+            if (batch := self._batch(samples, places, weighted=False)) is not None:
+                yield batch
+
+    def load(self) -> None:
+        """Reads the whole set into memory, if it is small enough: for epochs that each need other samples of it."""
+        if self._kept is not None or self._keep_bytes <= 0:
+            return
+        keep = KeptSamples(self._keep_bytes)
+        reading = self._read(self._reading(-1, None, self.batch_size), keep)
+        for _ in reading:
+            if keep.full:
+                reading.close()
+                return
 
     def epoch(self, epoch: int, *, last: bool = True) -> Iterator[Batch]:
         """The batches of one epoch; epochs come in order, from 0."""
-        first = epoch == 0
+        self._unlabelled_now = 0
         short: tuple[Int64Array | None, SampleBatch] | None = None
         num_full = 0
         for places, samples in self._samples_of(epoch, last):
-            if self._drop_last and len(samples) < self._batch_size:
+            if self._drop_last and len(samples) < self.batch_size:
                 short = places, samples
                 continue
             num_full += 1
-            if (batch := self._batch(samples, self._weights(places), first_epoch=first)) is not None:
+            if (batch := self._batch(samples, places, epoch=epoch)) is not None:
                 yield batch
         # Deletions may have left less than one batch, which is trained whatever drop_last says.
-        if short is not None and not num_full:
-            places, samples = short
-            if (batch := self._batch(samples, self._weights(places), first_epoch=first)) is not None:
-                yield batch
+        if short is not None and not num_full and (batch := self._batch(short[1], short[0], epoch=epoch)) is not None:
+            yield batch
 
     def why_empty(self) -> str:
         """For the user, after an epoch without a batch."""
@@ -183,52 +150,97 @@ class BatchSource:
         gone = f" ({self.num_deleted} of {total} samples were deleted meanwhile)" if self.num_deleted else ""
         return f"no sample of the training set has a label; there is nothing to train on{gone}"
 
+    # --------------------------------------------------------------------------------------------------- reading
+
     def _samples_of(self, epoch: int, last: bool) -> Iterator[tuple[Int64Array | None, SampleBatch]]:
         """Batches with the samples' positions in the set.
 
-        Small sets are read in the first epoch only; of large ones the next epoch is being read meanwhile.
+        Small sets are read once only; of large ones the next epoch is being read meanwhile, if it is known.
         """
         if self._kept is not None:
-            yield from self._kept.batches(self._order(epoch), self._batch_size)
+            yield from self._kept.batches(self._order(epoch), self.batch_size)
             return
         if self._ahead is None or self._ahead.number != epoch:
             self.prefetch(epoch)
         assert self._ahead is not None
-        current = self._ahead
-        kept = KeptSamples(self._keep_bytes) if epoch == 0 and not last else None
+        whole = self._narrowing is None or self._narrowing.choice(epoch) is None
+        keep = KeptSamples(self._keep_bytes) if epoch == 0 and not last and whole else None
+        more = not last and (self._narrowing is None or self._narrowing.known(epoch + 1))
+        yield from self._read(self._ahead, keep, then=epoch + 1 if more else None)
+
+    def _read(
+        self, current: Epoch, keep: KeptSamples | None, then: int | None = None
+    ) -> Generator[tuple[Int64Array | None, SampleBatch]]:
+        """What is being read; kept if it fits, else epoch ``then`` is begun meanwhile.
+
+        Args:
+            keep: takes the samples, which must be those of the whole set; None: they are not kept.
+        """
         try:
             for places, samples in current.placed():
                 self.num_deleted = max(self.num_deleted, current.num_left_out)
-                if kept is not None and not kept.add(samples, places):
-                    kept = None
-                if kept is None and not last and self._ahead is current:
-                    self.prefetch(epoch + 1)
+                if keep is not None and not keep.add(samples, places):
+                    keep = None
+                if keep is None and then is not None and self._ahead is current:
+                    self.prefetch(then)
                 yield places, samples
         finally:
             current.close()
-        self.num_deleted = max(self.num_deleted, len(self._samples) - current.num_read)
-        if kept is not None:
-            kept.finish(len(self._samples))
-            self._kept = kept
+        self.num_deleted = max(self.num_deleted, current.num_requested - current.num_read)
+        if keep is not None:
+            keep.finish(len(self._samples))
+            self._kept = keep
+
+    def _reading(self, number: int, order: Int64Array | None, batch_size: int) -> Epoch:
+        keys = self._samples.keys
+        if order is not None:
+            keys = KeySet(array=keys.to_array()[order])
+        reader = read_samples(
+            self._stub,
+            self._dataset,
+            keys,
+            batch_size=batch_size,
+            columns=self._decoder.columns,
+            labels=self._labels,
+            purpose=TRAINING,
+        )
+        needs_places = order is not None or self._samples.weights is not None or self._narrowing is not None
+        requested = keys.to_array() if needs_places else None
+        return Epoch(number, cast("Generator[SampleBatch]", reader), requested, order, len(keys))
 
     def _order(self, epoch: int) -> Int64Array | None:
-        """Positions in the training set, in the order of an epoch."""
+        """Positions in the training set, in the order of an epoch; None: all as they are."""
+        choice = self._narrowing.choice(epoch) if self._narrowing is not None else None
         if self._shuffle is None:
-            return None
+            return None if choice is None else choice.positions
         seed, trigger = self._shuffle
         rng = generator(seed, Purpose.SHUFFLE, trigger * EPOCHS_PER_TRIGGER + epoch)
-        return rng.permutation(len(self._samples))
+        if choice is None:
+            return rng.permutation(len(self._samples))
+        shuffled: Int64Array = rng.permutation(choice.positions)
+        return shuffled
 
-    def _weights(self, places: Int64Array | None) -> Float32Array | None:
-        if self._samples.weights is None:
-            return None
-        assert places is not None  # they are kept where there are weights
-        return self._samples.weights[places]
+    # --------------------------------------------------------------------------------------------------- batches
 
-    def _batch(self, samples: SampleBatch, weights: Float32Array | None, *, first_epoch: bool) -> Batch | None:
+    def _weights(self, places: Int64Array | None, epoch: int) -> Float32Array | None:
+        weights = self._samples.weights
+        choice = self._narrowing.choice(epoch) if self._narrowing is not None else None
+        if weights is not None:
+            assert places is not None  # they are kept where there are weights
+            weights = weights[places]
+        if choice is None or choice.weights is None:
+            return weights
+        assert places is not None
+        factors = choice.weights[np.searchsorted(choice.positions, places)]
+        return factors if weights is None else weights * factors
+
+    def _batch(
+        self, samples: SampleBatch, places: Int64Array | None, *, epoch: int = 0, weighted: bool = True
+    ) -> Batch | None:
         if samples.labels.null_count:
-            self.num_unlabelled += samples.labels.null_count if first_epoch else 0
-            samples, weights = _labelled(samples, weights)
+            self._unlabelled_now += samples.labels.null_count
+            self.num_unlabelled = max(self.num_unlabelled, self._unlabelled_now)
+            samples, places = _labelled(samples, places)
             if not len(samples):
                 return None
         try:
@@ -238,10 +250,11 @@ class BatchSource:
             raise type(error)(
                 f"{error.message} (in the batch that starts with sample key {samples.keys[0]})"
             ) from error
-        return Batch(samples.keys, inputs, labels, None if weights is None else _tensor(weights))
+        weights = self._weights(places, epoch) if weighted else None
+        return Batch(samples.keys, inputs, labels, None if weights is None else _tensor(weights), places)
 
 
-def _labelled(samples: SampleBatch, weights: Float32Array | None) -> tuple[SampleBatch, Float32Array | None]:
+def _labelled(samples: SampleBatch, places: Int64Array | None) -> tuple[SampleBatch, Int64Array | None]:
     """The samples that have a label."""
     mask = pc.is_valid(samples.labels)
     keep = mask.to_numpy(zero_copy_only=False)
@@ -251,13 +264,13 @@ def _labelled(samples: SampleBatch, weights: Float32Array | None) -> tuple[Sampl
         samples.timestamps[keep],
         {name: array.filter(mask) for name, array in samples.columns.items()},
     )
-    return labelled, None if weights is None else weights[keep]
+    return labelled, None if places is None else places[keep]
 
 
 def _tensor(weights: Float32Array) -> torch.Tensor:
-    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum() > 0:
+    if not np.isfinite(weights).all() or (weights < 0).any():
         raise InvalidInputError(
-            "the training set has weights that are negative, not finite or all zero in a batch; "
+            "the training set has weights that are negative or not finite; "
             "expected a selection policy to give finite weights of at least 0"
         )
     return torch.from_numpy(np.require(weights, requirements=["C", "W"]))

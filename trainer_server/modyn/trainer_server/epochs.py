@@ -21,12 +21,19 @@ class Epoch:
     Args:
         requested: the keys in the order they are read in, int64 [n]; None if nobody asks for positions.
         order: their positions in the training set, int64 [n]; None: 0, 1, 2 …
+        num_requested: n.
     """
 
     def __init__(
-        self, number: int, reader: Generator[SampleBatch], requested: Int64Array | None, order: Int64Array | None
+        self,
+        number: int,
+        reader: Generator[SampleBatch],
+        requested: Int64Array | None,
+        order: Int64Array | None,
+        num_requested: int,
     ) -> None:
         self.number = number
+        self.num_requested = num_requested
         self._reader = reader
         self._requested = requested
         self._order = order

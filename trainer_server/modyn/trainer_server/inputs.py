@@ -11,12 +11,15 @@ from modyn.core.config.pipeline import DataSection, ModelSection, TrainingSectio
 from modyn.core.config.problems import parse_section
 from modyn.core.digests import digest_inputs
 from modyn.core.errors import InvalidInputError
+from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, DownsamplingStrategy
 from modyn.core.values import from_value
 from modyn.models.usercode import CodeIdentity, check_allowed, code_identity
 from modyn.proto.selector_pb2 import TrainingSet
 from modyn.proto.trainer_server_pb2 import TrainRequest
+from modyn.trainer_server.downsampling.rho_loss import RHOLoss
+from modyn.trainer_server.strategies import strategy_of
 
-INPUT_FORMAT_VERSION = 1
+INPUT_FORMAT_VERSION = 2
 """Part of every input digest; raised when a training of the same inputs would give other weights than before."""
 
 _WITHOUT_INFLUENCE = frozenset(
@@ -40,6 +43,7 @@ class TrainingInputs:
         model: its ``model`` section.
         data: its ``data`` section.
         threads: CPU threads of the job.
+        strategy: how the training set is narrowed in the job.
     """
 
     request: TrainRequest
@@ -47,6 +51,7 @@ class TrainingInputs:
     model: ModelSection
     data: DataSection
     threads: int
+    strategy: DownsamplingStrategy | None = None
 
     @staticmethod
     def of(request: TrainRequest, allow_user_code: bool) -> TrainingInputs:
@@ -63,7 +68,8 @@ class TrainingInputs:
         training = parse_section(TrainingSection, from_value(request.training), "training")
         model = parse_section(ModelSection, from_value(request.model), "model")
         data = parse_section(DataSection, from_value(request.data), "data")
-        inputs = TrainingInputs(request, training, model, data, training.threads or os.cpu_count() or 1)
+        threads = training.threads or os.cpu_count() or 1
+        inputs = TrainingInputs(request, training, model, data, threads, strategy_of(request))
         check_allowed(data, inputs.code_root, allow_user_code=allow_user_code)
         return inputs
 
@@ -87,15 +93,24 @@ class TrainingInputs:
 
     def code(self) -> CodeIdentity:
         """What code the job will run."""
-        return code_identity(self.model, self.data, self.code_root)
+        further = (self.strategy.il_training_config.model,) if isinstance(self.strategy, RHOLoss) else ()
+        return code_identity(self.model, self.data, self.code_root, further)
 
     def digest(self, training_set: TrainingSet, code_digest: str) -> str:
         """Changes whenever anything does that the weights depend on."""
         request = self.request
         to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
         training = self.training.model_dump(mode="json", exclude=set(_WITHOUT_INFLUENCE))
+        downsampling = {}
+        if self.strategy is not None:
+            downsampling = {
+                "downsampling": DOWNSAMPLING_STRATEGIES.dump(self.strategy),
+                "scores": request.scores if request.HasField("scores") else None,
+                "auxiliary_models": list(request.auxiliary_models),
+            }
         return digest_inputs(
-            {
+            downsampling
+            | {
                 "format": INPUT_FORMAT_VERSION,
                 "initial_model": self.initial_model,
                 "dataset": request.dataset,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import torch
 
@@ -18,11 +19,15 @@ from modyn.models.decoding import Decoder
 from modyn.models.weights import dump, load
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainJob, TrainResult
 from modyn.storage.reader import fetch_model, store_model
-from modyn.trainer_server.batches import BatchSource, read_training_set
+from modyn.trainer_server.batches import BatchSource
+from modyn.trainer_server.downsampled import Downsampled, makes_own_batches
+from modyn.trainer_server.feeds import Feed, WholeFeed
 from modyn.trainer_server.loop import Setup, train
 from modyn.trainer_server.progress import Emit, Progress
 from modyn.trainer_server.runtime import configure, seed_everything
 from modyn.trainer_server.schedule import Schedule
+from modyn.trainer_server.strategies import strategy_of
+from modyn.trainer_server.training_sets import TrainingSamples, read_training_set
 
 
 def run(payload: bytes, emit: Emit) -> None:
@@ -40,19 +45,21 @@ def run(payload: bytes, emit: Emit) -> None:
     peers = Peers(Addresses(job.storage_address, job.selector_address, "", "", ""))
 
     progress = Progress(emit, section.record_loss_every)
-    to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
-    schedule = Schedule.of(job.training_set.num_samples, section, to_pass)
 
     # Connecting takes as long as everything else together: samples are on their way while the model is built.
-    decoder = Decoder(data, root)
+    inputs = _Inputs(job, peers, Decoder(data, root))
     with ThreadPoolExecutor(1) as background:
-        opening = background.submit(_open_source, job, section, schedule, decoder, peers)
+        opening = background.submit(inputs.open, section)
         seed_everything(request.seed, Purpose.MODEL_INIT, request.trigger_index)
         model = build_model(parse_section(ModelSection, from_value(request.model), "model"), root)
         if request.HasField("initial_model"):
             load(model, fetch_model(peers.storage, request.initial_model))
-        setup = Setup.build(model, section, schedule, device)
-        source = opening.result()
+        opened = opening.result()
+    source, schedule, downsampled = opened.source, opened.schedule, opened.downsampled
+    setup = Setup.build(model, section, schedule, device)
+    feed: Feed = WholeFeed(source)
+    if downsampled is not None:
+        feed = downsampled.feed(source, setup, inputs.source, progress.notice)
     seed_everything(request.seed, Purpose.TRAINING, request.trigger_index)
 
     progress.started(schedule)
@@ -62,7 +69,7 @@ def run(payload: bytes, emit: Emit) -> None:
             f"batch of {section.batch_size}; they are trained as one batch"
         )
     try:
-        train_seconds = train(setup, source, progress)
+        train_seconds = train(setup, feed, progress)
     except torch.OutOfMemoryError as error:
         raise JobFailedError(
             f"{section.device} ran out of memory with training.batch_size {section.batch_size} ({error}); "
@@ -89,22 +96,53 @@ def run(payload: bytes, emit: Emit) -> None:
         final_loss=progress.epoch_losses[-1],
         epoch_losses=progress.epoch_losses,
     )
+    if downsampled is not None:
+        result.downsampling.CopyFrom(downsampled.result())
     emit(TrainEvent(result=result).SerializeToString())
 
 
-def _open_source(
-    job: TrainJob, section: TrainingSection, schedule: Schedule, decoder: Decoder, peers: Peers
-) -> BatchSource:
-    request = job.request
-    source = BatchSource(
-        peers.storage,
-        request.dataset,
-        read_training_set(job.training_set, peers),
-        decoder,
-        batch_size=section.batch_size,
-        drop_last=schedule.drop_last,
-        shuffle=(request.seed, request.trigger_index) if section.shuffle else None,
-        labels=job.training_set.labels if job.training_set.HasField("labels") else None,
-    )
-    source.prefetch(0)
-    return source
+@dataclass(frozen=True)
+class _Opened:
+    source: BatchSource
+    schedule: Schedule
+    downsampled: Downsampled | None
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Where a job gets its samples from."""
+
+    job: TrainJob
+    peers: Peers
+    decoder: Decoder
+
+    def open(self, section: TrainingSection) -> _Opened:
+        """The samples of the training itself."""
+        request = self.job.request
+        to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
+        samples = read_training_set(self.job.training_set, self.peers)
+        strategy = strategy_of(request)
+        schedule = Schedule.of(len(samples), section, to_pass)
+        if strategy is None:
+            source = self.source(samples, section, drop_last=schedule.drop_last)
+            source.prefetch(0)
+            return _Opened(source, schedule, None)
+        downsampled = Downsampled.of(strategy, schedule, request, samples, self.peers)
+        schedule = Schedule.downsampled(len(downsampled.samples), section, to_pass, strategy)
+        # Whatever makes batches of parts of others leaves the last one out itself.
+        drop_last = schedule.drop_last and not makes_own_batches(strategy)
+        source = self.source(downsampled.samples, section, drop_last=drop_last)
+        return _Opened(source, schedule, downsampled)
+
+    def source(self, samples: TrainingSamples, section: TrainingSection, *, drop_last: bool) -> BatchSource:
+        request, training_set = self.job.request, self.job.training_set
+        return BatchSource(
+            self.peers.storage,
+            request.dataset,
+            samples,
+            self.decoder,
+            batch_size=section.batch_size,
+            drop_last=drop_last,
+            shuffle=(request.seed, request.trigger_index) if section.shuffle else None,
+            labels=training_set.labels if training_set.HasField("labels") else None,
+        )

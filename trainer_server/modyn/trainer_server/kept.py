@@ -29,6 +29,8 @@ class KeptSamples:
         self._rows: pa.RecordBatch | None = None
         self._places: Int64Array | None = None
         self._row_at: Int64Array | None = None
+        self.full = False
+        """Whether there were too many to keep."""
 
     def add(self, samples: SampleBatch, places: Int64Array | None) -> bool:
         """Keeps one more batch; False, with everything let go, if that is too much.
@@ -43,6 +45,7 @@ class KeptSamples:
         if self._bytes > self._max_bytes:
             self._batches.clear()
             self._collected.clear()
+            self.full = True
             return False
         self._batches.append(batch)
         if places is not None:
@@ -75,7 +78,7 @@ class KeptSamples:
         """All samples in batches, each with their positions in the training set.
 
         Args:
-            order: positions in the training set, in the order wanted; None: that of the set.
+            order: positions in the training set, in the order wanted, also only some; None: all as they are.
             size: samples in a batch; the last may have fewer.
         """
         if self._rows is None:  # there were none
@@ -85,7 +88,8 @@ class KeptSamples:
             wanted = self._row_at[order]
             present = wanted >= 0
             order, wanted = order[present], wanted[present]
-        for part in slices(self._rows.num_rows, size):
+        count = self._rows.num_rows if order is None else len(order)
+        for part in slices(count, size):
             if order is None or wanted is None:
                 rows = self._rows.slice(part.start, part.stop - part.start)
                 places = None if self._places is None else self._places[part]

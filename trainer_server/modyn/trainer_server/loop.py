@@ -13,7 +13,8 @@ from torch.optim import Optimizer, lr_scheduler
 from modyn.core.config.pipeline import TrainingSection
 from modyn.core.errors import InvalidInputError, JobFailedError, ModynError
 from modyn.models.usercode import describe_error
-from modyn.trainer_server.batches import Batch, BatchSource
+from modyn.trainer_server.batch import Batch
+from modyn.trainer_server.feeds import Feed
 from modyn.trainer_server.losses import Loss
 from modyn.trainer_server.optimizers import build_optimizers, build_scheduler
 from modyn.trainer_server.progress import Progress
@@ -49,8 +50,8 @@ class Setup:
         return Setup(model, loss, optimizers, scheduler, _scaler(section, device), schedule, device, section)
 
 
-def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
-    """Trains until the schedule ends; seconds spent in the loop.
+def train(setup: Setup, feed: Feed, progress: Progress) -> float:
+    """Trains until the schedule ends; seconds it took from the first batch on, with all that choosing samples took.
 
     Raises:
         InvalidInputError: data, model and loss do not fit each other.
@@ -59,18 +60,18 @@ def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
     model, schedule, scaler = setup.model, setup.schedule, setup.scaler
     step_every = setup.section.lr_scheduler.step_every if setup.section.lr_scheduler else None
     model.train()
-    started = 0.0
+    started = before = 0.0
     for epoch in range(schedule.epochs):
-        for batch in source.epoch(epoch, last=epoch == schedule.epochs - 1):
+        for batch in feed.epoch(epoch, last=epoch == schedule.epochs - 1):
             if not progress.batches:
-                progress.first_batch()
-                started = time.perf_counter()
+                started, before = time.perf_counter(), feed.costs.seconds
+                progress.first_batch(after_seconds=before)
 
             # forward, in lower precision where asked for
             weights = batch.weights.to(setup.device, non_blocking=True) if batch.weights is not None else None
             with torch.autocast(setup.device.type, enabled=setup.section.amp):
                 outputs = _forward(setup, batch)
-                loss = setup.loss(outputs, batch.labels, weights, batch.keys)
+                loss, losses = _loss(setup, feed, outputs, batch, weights)
 
             # backward and update; the scaler is a no-op unless fp16 is in use
             for optimizer in setup.optimizers.values():
@@ -80,6 +81,7 @@ def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
                 scaler.step(optimizer)
             scaler.update()
 
+            feed.trained(batch, losses)
             progress.batch_done(loss, len(batch))
             if step_every == "batch":
                 _step(setup.scheduler, loss)
@@ -87,14 +89,15 @@ def train(setup: Setup, source: BatchSource, progress: Progress) -> float:
                 break
 
         if progress.batches:
+            feed.end_epoch()
             epoch_loss = progress.epoch_done()
             if step_every == "epoch":
                 _step(setup.scheduler, epoch_loss)
     progress.report()
     if not progress.batches:
-        raise InvalidInputError(source.why_empty())
+        raise InvalidInputError(feed.source.why_empty())
     _check_weights(model)
-    return time.perf_counter() - started
+    return before + time.perf_counter() - started
 
 
 def _forward(setup: Setup, batch: Batch) -> Any:
@@ -112,6 +115,15 @@ def _forward(setup: Setup, batch: Batch) -> Any:
             f"the model cannot process its inputs ({_shapes(batch.inputs)}): {describe_error(error)}; check "
             "model.config and the parser's output shape"
         ) from error
+
+
+def _loss(
+    setup: Setup, feed: Feed, outputs: Any, batch: Batch, weights: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The loss of a batch, and that of each sample if somebody wants it."""
+    if feed.wants_losses:
+        return setup.loss.with_each(outputs, batch.labels, weights, batch.keys)
+    return setup.loss(outputs, batch.labels, weights, batch.keys), None
 
 
 def _shapes(inputs: torch.Tensor | dict[str, torch.Tensor]) -> str:

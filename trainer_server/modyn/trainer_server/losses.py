@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,9 +27,9 @@ _TENSOR_OPTIONS = ("weight", "pos_weight")
 class Loss:
     """The criterion of a training.
 
-    Without weights it is the criterion with its own reduction. With weights w it is ``sum(w * l) / sum(w)`` over
-    the per-sample losses l (their mean over all but the first dimension), or ``sum(w * l)`` with
-    ``reduction: sum``.
+    Without weights it is the criterion with its own reduction. Weights w multiply the losses l of the samples before
+    they are averaged as the criterion does it: ``sum(w * l) / n``, or ``sum(w * l)`` with ``reduction: sum``. The
+    divisor does not depend on w: with weights of inverse probabilities, a batch's loss is then an unbiased estimate.
 
     Args:
         section: name of a class in ``torch.nn`` and its keyword arguments.
@@ -62,18 +64,67 @@ class Loss:
         Raises:
             InvalidInputError: outputs and labels do not fit each other or the criterion; the message has all shapes.
         """
+        target = self._checked(outputs, labels, keys)
+        if weights is None:
+            with self._fitting(outputs, labels):
+                return self._plain(outputs, target)  # type: ignore[no-any-return]
+        return self._average(self._each(outputs, labels, target), target, weights)
+
+    def with_each(
+        self,
+        outputs: Any,
+        labels: torch.Tensor,
+        weights: torch.Tensor | None,
+        keys: Int64Array,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The loss of one batch, and beside it that of each sample, without weights, [n], detached."""
+        target = self._checked(outputs, labels, keys)
+        losses = self._each(outputs, labels, target)
+        if weights is None:
+            weights = torch.ones(len(losses), device=losses.device)
+        return self._average(losses, target, weights), _sample_means(losses.detach())
+
+    def each(self, outputs: Any, labels: torch.Tensor, keys: Int64Array) -> torch.Tensor:
+        """The loss of each sample, [n]: the mean over all but the first dimension."""
+        target = self._checked(outputs, labels, keys)
+        return _sample_means(self._each(outputs, labels, target))
+
+    @property
+    def takes_probabilities(self) -> bool:
+        """Whether the model's outputs are probabilities already."""
+        return isinstance(self._plain, nn.BCELoss)
+
+    def _checked(self, outputs: Any, labels: torch.Tensor, keys: Int64Array) -> torch.Tensor:
+        """The labels as the criterion takes them, on the outputs' device."""
         if not isinstance(outputs, torch.Tensor):
             raise InvalidInputError(f"the model returned a {type(outputs).__name__}; expected one tensor of scores")
-        target = self._target(outputs, labels, keys).to(outputs.device, non_blocking=True)
-        try:
-            if weights is None:
-                return self._plain(outputs, target)  # type: ignore[no-any-return]
+        return self._target(outputs, labels, keys).to(outputs.device, non_blocking=True)
+
+    def _each(self, outputs: torch.Tensor, labels: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Unreduced losses, [n, …]."""
+        with self._fitting(outputs, labels):
             losses: torch.Tensor = self._per_sample(outputs, target)
-            losses = losses.reshape(len(weights), -1).mean(dim=1)
+        return losses
+
+    def _average(self, losses: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        total = (losses.flatten(1).T * weights if losses.ndim > 1 else losses * weights).sum()
+        return total if self._sum else total.div(self._divisor(losses, target))
+
+    def _divisor(self, losses: torch.Tensor, target: torch.Tensor) -> torch.Tensor | int:
+        """What the criterion itself divides by."""
+        if not isinstance(self._plain, (nn.CrossEntropyLoss, nn.NLLLoss)) or target.is_floating_point():
+            return losses.numel()
+        counts = target != self._plain.ignore_index
+        if self._plain.weight is None:
+            return counts.sum()
+        return self._plain.weight[target.clamp(min=0)][counts].sum()
+
+    @contextmanager
+    def _fitting(self, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
+        try:
+            yield
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise self._misfit(outputs, labels, str(error).splitlines()[0]) from error
-        total = (losses * weights).sum()
-        return total if self._sum else total.div(weights.sum())
 
     def _target(self, outputs: torch.Tensor, labels: torch.Tensor, keys: Int64Array) -> torch.Tensor:
         """The labels in the shape and type that the criterion takes."""
@@ -128,6 +179,10 @@ class Loss:
             f"{_KEY} {self._name} does not fit: the model puts out {_described(outputs)}, the labels are "
             f"{_described(labels)}: {reason}"
         )
+
+
+def _sample_means(losses: torch.Tensor) -> torch.Tensor:
+    return losses.reshape(len(losses), -1).mean(dim=1)
 
 
 def _criterion(section: CriterionSection, overrides: dict[str, Any]) -> nn.Module:

@@ -49,8 +49,9 @@ class Progress:
             )
         )
 
-    def first_batch(self) -> None:
-        self._send(TrainEvent(first_batch=FirstBatch(unix_time=time.time())))
+    def first_batch(self, *, after_seconds: float = 0.0) -> None:
+        """The first batch is about to be trained; choosing it took so long, which counts as training."""
+        self._send(TrainEvent(first_batch=FirstBatch(unix_time=time.time() - after_seconds)))
 
     def notice(self, text: str) -> None:
         self._send(TrainEvent(notice=text))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modyn.core.config.pipeline import TrainingSection
+from modyn.core.plugins.downsampling import DownsamplingStrategy, PassesStrategy, PruningStrategy
 
 
 @dataclass(frozen=True)
@@ -57,3 +58,18 @@ class Schedule:
             total_batches=whole * batches + rest_batches,
             drop_last=drop_last,
         )
+
+    @staticmethod
+    def downsampled(
+        num_samples: int, training: TrainingSection, num_samples_to_pass: int | None, strategy: DownsamplingStrategy
+    ) -> Schedule:
+        """The totals for a training set that a strategy narrows.
+
+        What a :class:`PruningStrategy` will leave out is not known before: they are then the most that there can be.
+        """
+        if isinstance(strategy, PruningStrategy):
+            return Schedule.of(num_samples, training, num_samples_to_pass)
+        if isinstance(strategy, PassesStrategy):
+            whole = Schedule.of(num_samples, training, num_samples_to_pass)
+            return Schedule.of(num_samples, training, strategy.target_size(whole.total_samples))
+        return Schedule.of(strategy.target_size(num_samples), training, num_samples_to_pass)

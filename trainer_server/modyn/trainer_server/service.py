@@ -11,8 +11,17 @@ from modyn.core.devices import Caller
 from modyn.core.jobs import JobLauncher
 from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
-from modyn.proto.trainer_server_pb2 import FindTrainingsRequest, TrainedModel, TrainEvent, TrainRequest
+from modyn.proto.trainer_server_pb2 import (
+    DescribeModelRequest,
+    FindTrainingsRequest,
+    ListModelsRequest,
+    ModelDescription,
+    TrainedModel,
+    TrainEvent,
+    TrainRequest,
+)
 from modyn.proto.trainer_server_pb2_grpc import TrainerServerServicer, add_TrainerServerServicer_to_server
+from modyn.trainer_server.descriptions import Models
 from modyn.trainer_server.inputs import TrainingInputs
 from modyn.trainer_server.lineage import Lineage
 from modyn.trainer_server.store import TrainingStore
@@ -45,6 +54,7 @@ class TrainerService(TrainerServerServicer):
         store = TrainingStore(catalog)
         self._trainings = Trainings(state, store, peers, launcher)
         self._lineage = Lineage(store, peers)
+        self._models = Models(store)
         self._allow_user_code = allow_user_code
 
     def add_to(self, server: grpc.Server) -> None:
@@ -61,3 +71,9 @@ class TrainerService(TrainerServerServicer):
         self, request_iterator: Iterator[FindTrainingsRequest], context: grpc.ServicerContext
     ) -> Iterator[TrainedModel]:
         yield from self._lineage.find(request_iterator)
+
+    def DescribeModel(self, request: DescribeModelRequest, context: grpc.ServicerContext) -> ModelDescription:
+        return self._models.describe(request)
+
+    def ListModels(self, request: ListModelsRequest, context: grpc.ServicerContext) -> Iterator[ModelDescription]:
+        yield from self._models.all(request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,6 +23,7 @@ class FinishedTraining:
         input_digest: of everything the training depended on.
         model: content digest of the weights.
         epoch_losses: mean over samples of each epoch.
+        downsampling: what it did, a ``DownsamplingResult`` as plain values; None: there was none.
     """
 
     input_digest: str
@@ -39,11 +41,21 @@ class FinishedTraining:
     store_seconds: float
     job_seconds: float
     epoch_losses: tuple[float, ...]
+    downsampling: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class LineageRow:
-    """A trigger of a pipeline that got a model of a training set; ``reused``: one that had been trained before."""
+    """A trigger of a pipeline that got a model of a training set.
+
+    Attributes:
+        reused: it had been trained before.
+        created_at: Unix seconds.
+        trained: digest of the record of what was really trained; None: the whole set.
+        numbers: of the training, a ``TrainResult`` as plain values; None: reused, or not kept by an earlier release.
+        auxiliary_used: digests of auxiliary models that it took over from an earlier trigger; None: none.
+        auxiliary_left: those that it left for a later one; None: none.
+    """
 
     pipeline_id: str
     trigger_index: int
@@ -53,6 +65,10 @@ class LineageRow:
     initial_model: str | None
     reused: bool
     created_at: float
+    trained: str | None = None
+    numbers: dict[str, Any] | None = None
+    auxiliary_used: list[str] | None = None
+    auxiliary_left: list[str] | None = None
 
 
 class TrainingStore:
@@ -85,6 +101,35 @@ class TrainingStore:
 
     def lineage(self) -> list[LineageRow]:
         """All of it, oldest first; one row per trigger that was ever trained."""
+        return self._lineage(sa.true())
+
+    def lineage_of(self, model: str) -> list[LineageRow]:
+        """Of one model, oldest first."""
+        return self._lineage(lineage.c.model == model)
+
+    def lineage_of_models_of(self, pipeline_id: str) -> list[LineageRow]:
+        """Of all models that a pipeline has, also their rows of other pipelines; oldest first."""
+        mine = sa.select(lineage.c.model).where(lineage.c.pipeline_id == pipeline_id)
+        return self._lineage(lineage.c.model.in_(mine))
+
+    def models_like(self, prefix: str, limit: int) -> list[str]:
+        """At most ``limit`` digests of models that begin like this, in order."""
+        query = sa.select(lineage.c.model).distinct().where(lineage.c.model.startswith(prefix, autoescape=True))
         with self._catalog.read() as connection:
-            rows = connection.execute(sa.select(lineage).order_by(lineage.c.created_at)).mappings().all()
-        return [LineageRow(**row) for row in rows]
+            return list(connection.execute(query.order_by(lineage.c.model).limit(limit)).scalars())
+
+    def newest_model_of(self, pipeline_id: str, trigger_index: int) -> str | None:
+        """Digest of the model that a trigger got last."""
+        query = (
+            sa.select(lineage.c.model)
+            .where(lineage.c.pipeline_id == pipeline_id, lineage.c.trigger_index == trigger_index)
+            .order_by(lineage.c.created_at.desc())
+            .limit(1)
+        )
+        with self._catalog.read() as connection:
+            return connection.execute(query).scalar()
+
+    def _lineage(self, where: sa.ColumnElement[bool]) -> list[LineageRow]:
+        query = sa.select(lineage).where(where).order_by(lineage.c.created_at)
+        with self._catalog.read() as connection:
+            return [LineageRow(**row) for row in connection.execute(query).mappings()]

@@ -25,6 +25,7 @@ trainings = sa.Table(
     sa.Column("job_seconds", sa.Double, nullable=False),
     sa.Column("epoch_losses", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
+    sa.Column("downsampling", sa.JSON(none_as_null=True)),  # a DownsamplingResult
 )
 
 # Lineage: every training that ended well, and every pipeline that took its result. Rows are never replaced.
@@ -39,5 +40,10 @@ lineage = sa.Table(
     sa.Column("initial_model", sa.String(64)),
     sa.Column("reused", sa.Boolean, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),  # Unix seconds
+    sa.Column("trained", sa.String(64)),  # digest of sample columns: what was really trained; null: the training set
+    sa.Column("numbers", sa.JSON(none_as_null=True)),  # a TrainResult; null: reused
+    # Digests of auxiliary models: from an earlier trigger, and for a later one; null: none.
+    sa.Column("auxiliary_used", sa.JSON(none_as_null=True)),
+    sa.Column("auxiliary_left", sa.JSON(none_as_null=True)),
     sa.Index("ix_training_lineage_training_set", "training_set"),
 )

@@ -14,11 +14,16 @@ from modyn.core.peers import Peers
 from modyn.core.state import StateDirectory
 from modyn.proto.selector_pb2 import DescribeTrainingSetRequest, TrainingSet
 from modyn.proto.storage_pb2 import FetchModelRequest
-from modyn.proto.trainer_server_pb2 import TrainEvent, TrainJob, TrainQueued, TrainResult
+from modyn.proto.trainer_server_pb2 import DownsamplingResult, TrainEvent, TrainJob, TrainQueued, TrainResult
+from modyn.selector.reader import describe_sample_columns
 from modyn.trainer_server.inputs import TrainingInputs
+from modyn.trainer_server.plain import plain
 from modyn.trainer_server.store import FinishedTraining, LineageRow, TrainingStore
 
 JOB_ENTRY = "modyn.trainer_server.job:run"
+
+NOT_NUMBERS = ("model", "input_digest", "reused")
+"""What a result says besides the numbers of its training."""
 
 
 class EqualTrainings:
@@ -90,12 +95,23 @@ class Trainings:
         found = self._store.find(digest)
         if found is None:
             return None
+        result = _result_of(found)
+        if not self._is_there(result):
+            return None  # something of it was deleted: train it again
+        self._store.add_lineage(_lineage(inputs, result))
+        return TrainEvent(result=result)
+
+    def _is_there(self, result: TrainResult) -> bool:
+        """Whether everything that a training left behind still exists."""
+        left = result.downsampling
         try:
-            self._peers.storage.DescribeModel(FetchModelRequest(digest=found.model))
+            for model in (result.model, *left.auxiliary_models):
+                self._peers.storage.DescribeModel(FetchModelRequest(digest=model))
+            for columns in filter(None, (left.trained, left.scores)):
+                describe_sample_columns(self._peers.selector, columns)
         except NotFoundError:
-            return None  # the model was deleted: train it again
-        self._store.add_lineage(_lineage(inputs, found.model, reused=True))
-        return TrainEvent(result=_result_of(found))
+            return False
+        return True
 
     def _run_job(
         self, inputs: TrainingInputs, training_set: TrainingSet, digest: str | None, caller: Caller, began: float
@@ -128,7 +144,7 @@ class Trainings:
                         yield TrainEvent(notice=f"{inputs.what}: its code changed meanwhile; its result is not reused")
                     event.result.job_seconds = time.monotonic() - began
                     event.result.input_digest = digest or ""
-                    self._store.add_lineage(_lineage(inputs, event.result.model, reused=False))
+                    self._store.add_lineage(_lineage(inputs, event.result))
                     if digest is not None:
                         self._store.record(_finished(inputs, digest, event.result))
                 yield event  # the result too: its process takes a few more milliseconds to end
@@ -142,17 +158,24 @@ def _queue(ticket: Ticket, caller: Caller) -> Iterator[TrainEvent]:
     return (TrainEvent(queued=TrainQueued(waiting=waiting)) for waiting in ticket.queue(caller, "training"))
 
 
-def _lineage(inputs: TrainingInputs, model: str, *, reused: bool) -> LineageRow:
+def _lineage(inputs: TrainingInputs, result: TrainResult) -> LineageRow:
     request = inputs.request
+    numbers = plain(result)
+    for name in NOT_NUMBERS:
+        numbers.pop(name, None)
     return LineageRow(
         pipeline_id=request.pipeline_id,
         trigger_index=request.trigger_index,
         training_set=request.training_set,
-        model=model,
+        model=result.model,
         dataset=request.dataset,
         initial_model=inputs.initial_model,
-        reused=reused,
+        reused=result.reused,
         created_at=time.time(),
+        trained=result.downsampling.trained or None,
+        numbers=None if result.reused else numbers,
+        auxiliary_used=list(request.auxiliary_models) or None,
+        auxiliary_left=list(result.downsampling.auxiliary_models) or None,
     )
 
 
@@ -174,6 +197,7 @@ def _finished(inputs: TrainingInputs, digest: str, result: TrainResult) -> Finis
         store_seconds=result.store_seconds,
         job_seconds=result.job_seconds,
         epoch_losses=tuple(result.epoch_losses),
+        downsampling=plain(result.downsampling) if result.HasField("downsampling") else None,
     )
 
 
@@ -191,4 +215,5 @@ def _result_of(training: FinishedTraining) -> TrainResult:
         job_seconds=training.job_seconds,
         final_loss=training.epoch_losses[-1] if training.epoch_losses else None,
         epoch_losses=training.epoch_losses,
+        downsampling=None if training.downsampling is None else DownsamplingResult(**training.downsampling),
     )

@@ -32,6 +32,14 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", metavar="DIR", help="Folder for the results.", show_default="runs/NAME"),
 ]
+Baselines = Annotated[
+    bool,
+    typer.Option(
+        "--baselines",
+        help="Afterwards train on as many samples without the downsampling strategy, drawn uniformly and in fewer "
+        "epochs, and compare.",
+    ),
+]
 
 
 def run(
@@ -48,6 +56,7 @@ def run(
     end_key: opt.EndKey = None,
     live: opt.Live = False,
     no_reuse: opt.NoReuse = False,
+    baselines: Baselines = False,
     catalog: opt.CatalogUrl = None,
     debug: opt.Debug = False,
 ) -> None:
@@ -58,7 +67,13 @@ def run(
     a second Ctrl-C gives up.
     """
     mode = _mode(live, start=start_replay_at, stop=stop_replay_at, order=order, start_key=start_key, end_key=end_key)
+    if baselines and live:
+        raise typer.BadParameter("--baselines trains on the same samples again and cannot go with --live; replay them")
     config = load_runnable(pipeline)
+    if baselines:
+        from modyn.client.baselines import check_has_downsampling
+
+        check_has_downsampling(config)
     from modyn.client.connection import Target
     from modyn.client.running import run_pipeline
 
@@ -70,6 +85,7 @@ def run(
         output=output or Path("runs") / _folder_name(config.pipeline.name),
         maximum_triggers=maximum_triggers,
         reuse=not no_reuse,
+        baselines=baselines,
     )
 
 

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -108,6 +109,16 @@ class DownsamplingStrategy(Plugin, ABC):
         """How many of the samples to keep: ``ratio/ratio_max`` of them, rounded down, at least one if any."""
         return min(num_samples, max(1, num_samples * self.ratio // self.ratio_max))
 
+    @property
+    def reused(self) -> tuple[Score, ...]:
+        """Which scores are kept for later triggers."""
+        return ()
+
+    @property
+    def carries_models(self) -> bool:
+        """Whether auxiliary models of a trigger are needed at the next one."""
+        return False
+
 
 class NoDownsampling(DownsamplingStrategy):
     """Trains on the whole training set, in every epoch."""
@@ -128,6 +139,30 @@ class ScoringStrategy(DownsamplingStrategy):
         1,
         description="With sample_then_batch: score again every so many epochs; 0: once at each trigger.",
     )
+    reuse_scores: bool = Field(
+        False,
+        validate_default=True,
+        description="Samples that were scored at an earlier trigger keep that score, and only the others are scored; "
+        "with sample_then_batch: true and period: 0.",
+    )
+
+    @field_validator("reuse_scores")
+    @classmethod
+    def _check_reuse(cls, reuse: bool, info: ValidationInfo) -> bool:
+        if (
+            reuse
+            and cls.reuse_needs_one_scoring
+            and not (info.data.get("sample_then_batch", True) and info.data.get("period", 0) == 0)
+        ):
+            raise ValueError("true needs sample_then_batch: true and period: 0, or samples would be scored anyway")
+        return reuse
+
+    reuse_needs_one_scoring: ClassVar[bool] = True
+    """Whether scores can be reused only if they are computed once at each trigger."""
+
+    @property
+    def reused(self) -> tuple[Score, ...]:
+        return self.needs if self.reuse_scores else ()
 
     @property
     @abstractmethod
@@ -159,6 +194,12 @@ class IndexStrategy(DownsamplingStrategy):
 
 class PruningStrategy(DownsamplingStrategy):
     """Leaves out samples by the losses that training on them gave; nothing is scored for it."""
+
+    reuse_scores: bool = Field(False, description="Begin with the losses that the training of the trigger before gave.")
+
+    @property
+    def reused(self) -> tuple[Score, ...]:
+        return (Score.LOSS,) if self.reuse_scores else ()
 
     @abstractmethod
     def prune(self, losses: Float32Array, epoch: int, epochs: int, random: np.random.Generator) -> Choice:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -81,6 +81,9 @@ class SelectionPolicy(Plugin, ABC):
 class PresamplingStrategy(Plugin, ABC):
     """First stage of a ``CoresetStrategy``: narrows the data at the selector, without a model."""
 
+    over_triggers: ClassVar[bool] = False
+    """It makes sense only where candidates come from several triggers."""
+
     ratio: PositiveInt = Field(description="Share to keep, in parts of ratio_max.")
     ratio_max: PositiveInt = Field(100, validate_default=True, description="What ratio is a part of; 100: per cent.")
 
@@ -97,7 +100,12 @@ class PresamplingStrategy(Plugin, ABC):
 
     @abstractmethod
     def select(self, data: SelectionInput, candidates: KeySet, target: int) -> Selection:
-        """``target`` of the candidates (all of them if there are fewer)."""
+        """``target`` of the candidates (all of them if there are fewer).
+
+        Args:
+            data: with the history of only those triggers that the candidates come from.
+            candidates: all keys of that history, in order.
+        """
 
 
 SELECTION_POLICIES: Registry[SelectionPolicy] = Registry(

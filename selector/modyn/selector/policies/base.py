@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, WithJsonSchema
 
 from modyn.core.keysets import KeySet
-from modyn.core.plugins.selection import SelectionPolicy, TriggerData
+from modyn.core.plugins.selection import SelectionInput, SelectionPolicy, TriggerData
+from modyn.core.randomness import Purpose, generator
+from modyn.selector.sampling import Generator, uniform_sample
 
 
 def _none_for_minus_one(value: Any) -> Any:
@@ -23,8 +25,8 @@ Limit = Annotated[
 """A largest number of samples; null, or -1 as in the published system, is none."""
 
 
-class TailPolicy(SelectionPolicy):
-    """A policy over the data of the current trigger and some before it."""
+class LimitedPolicy(SelectionPolicy):
+    """A policy with a largest number of samples."""
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
         "maximum_keys_in_memory": "a training set is one file that is read in slices",
@@ -33,14 +35,36 @@ class TailPolicy(SelectionPolicy):
         "uses_weights": "weights are used whenever a policy gives them",
     }
 
+    limit: Limit = Field(None, description="Most samples in a training set, over all of it; null: no limit.")
+
+    def limited(self, num_samples: int) -> int:
+        """A number of samples, or the limit if that is smaller."""
+        return num_samples if self.limit is None else min(num_samples, self.limit)
+
+    def sample(self, data: SelectionInput, keys: KeySet, target: int) -> KeySet:
+        """A uniform sample without replacement, in the order of the keys; all of them if there are fewer."""
+        return uniform_sample(keys, target, seed=data.seed, purpose=Purpose.SELECTION, index=data.trigger_index)
+
+    @staticmethod
+    def random(data: SelectionInput) -> Generator:
+        """The random numbers of this trigger."""
+        return generator(data.seed, Purpose.SELECTION, data.trigger_index)
+
+
+class TailPolicy(LimitedPolicy):
+    """A policy over the data of the current trigger and some before it."""
+
     tail_triggers: NonNegativeInt | None = Field(
         0,
         description="Data to select from: of the current trigger (0), of it and the n triggers before (n), or "
         "everything so far (null).",
     )
-    limit: Limit = Field(None, description="Most samples in a training set, over all of it; null: no limit.")
+
+    def tail_entries(self, history: Sequence[TriggerData]) -> Sequence[TriggerData]:
+        """The triggers that count, oldest first."""
+        first = 0 if self.tail_triggers is None else max(0, len(history) - 1 - self.tail_triggers)
+        return history[first:]
 
     def tail(self, history: Sequence[TriggerData]) -> KeySet:
         """All keys of the triggers that count, in the order in which the pipeline saw them."""
-        first = 0 if self.tail_triggers is None else max(0, len(history) - 1 - self.tail_triggers)
-        return KeySet.concat(entry.keys for entry in history[first:])
+        return KeySet.concat(entry.keys for entry in self.tail_entries(history))

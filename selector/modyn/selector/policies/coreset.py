@@ -5,6 +5,7 @@ from __future__ import annotations
 import bisect
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import (
@@ -20,6 +21,7 @@ from pydantic_core import core_schema
 
 from modyn.core.config.problems import nested_error
 from modyn.core.config.published import Described
+from modyn.core.keysets import KeySet
 from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, DownsamplingStrategy, NoDownsampling
 from modyn.core.plugins.selection import (
     PRESAMPLING_STRATEGIES,
@@ -117,19 +119,27 @@ class CoresetStrategy(TailPolicy):
     )
     warmup_triggers: NonNegativeInt = Field(0, description="The first triggers train on all candidates, up to limit.")
 
+    @field_validator("presampling_config")
+    @classmethod
+    def _check_triggers(cls, presampling: PresamplingStrategy, info: ValidationInfo) -> PresamplingStrategy:
+        if presampling.over_triggers and info.data.get("tail_triggers") == 0:
+            raise ValueError(
+                f"{presampling.plugin_name} draws from several triggers; expected tail_triggers null or at least 1, "
+                "not 0"
+            )
+        return presampling
+
     def select(self, data: SelectionInput) -> Selection:
-        candidates = self.tail(data.history)
-        warm_up = data.trigger_index < self.warmup_triggers
-        target = len(candidates) if warm_up else self.presampling_config.target_size(len(candidates))
-        target = target if self.limit is None else min(target, self.limit)
-        if target == len(candidates):
-            return Selection(candidates)
-        if warm_up:
+        entries = self.tail_entries(data.history)
+        candidates = KeySet.concat(entry.keys for entry in entries)
+        if data.trigger_index < self.warmup_triggers:
+            target = self.limited(len(candidates))
             sample = uniform_sample(
                 candidates, target, seed=data.seed, purpose=Purpose.PRESAMPLING, index=data.trigger_index
             )
             return Selection(sample)
-        return self.presampling_config.select(data, candidates, target)
+        target = self.limited(self.presampling_config.target_size(len(candidates)))
+        return self.presampling_config.select(replace(data, history=entries), candidates, target)
 
     def downsampling(self, trigger_index: int) -> DownsamplingStrategy | None:
         if trigger_index < self.warmup_triggers:

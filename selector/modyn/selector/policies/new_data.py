@@ -7,9 +7,8 @@ from typing import Literal
 from pydantic import Field
 
 from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, SelectionInput
-from modyn.core.randomness import Purpose
 from modyn.selector.policies.base import TailPolicy
-from modyn.selector.sampling import last, uniform_sample
+from modyn.selector.sampling import last
 
 
 @SELECTION_POLICIES.register("NewDataStrategy")
@@ -35,6 +34,4 @@ class NewDataStrategy(TailPolicy):
             return Selection(keys)
         if self.tail_triggers is None and self.limit_reset == "lastX":
             return Selection(last(keys, self.limit))
-        return Selection(
-            uniform_sample(keys, self.limit, seed=data.seed, purpose=Purpose.SELECTION, index=data.trigger_index)
-        )
+        return Selection(self.sample(data, keys, self.limit))

@@ -26,6 +26,11 @@ class Features(ABC):
     def dimension(self) -> int:
         """D."""
 
+    @property
+    def multiplications(self) -> int:
+        """How many an inner product takes."""
+        return self.dimension
+
     @abstractmethod
     def gram(self, rows: Rows, columns: Rows) -> Float32Array:
         """Inner products of some with others, float32 [rows, columns]."""
@@ -39,6 +44,10 @@ class Features(ABC):
         """Some of them."""
 
     @abstractmethod
+    def scaled(self, factors: Float64Array) -> Features:
+        """Each times its factor, float64 [n]."""
+
+    @abstractmethod
     def dense(self, rows: Rows = slice(None)) -> Float32Array:
         """float32 [rows, D]."""
 
@@ -48,7 +57,15 @@ class Features(ABC):
 
     @abstractmethod
     def dot(self, vector: Float64Array) -> Float64Array:
-        """Inner product of each with one vector [D], float64 [n]."""
+        """Inner product of each with one vector [D], float64 [n]; as exact as float32."""
+
+    @abstractmethod
+    def combine(self, rows: Rows, weights: Float64Array) -> Float64Array:
+        """Weighted sum of some, float64 [D]."""
+
+    @abstractmethod
+    def products(self, rows: Rows, position: int) -> Float64Array:
+        """Inner products of some with one of them, in double precision, float64 [rows]."""
 
 
 class DenseFeatures(Features):
@@ -75,6 +92,9 @@ class DenseFeatures(Features):
     def take(self, positions: Int64Array) -> DenseFeatures:
         return DenseFeatures(self._matrix[positions])
 
+    def scaled(self, factors: Float64Array) -> DenseFeatures:
+        return DenseFeatures((self._matrix * factors[:, None]).astype(np.float32))
+
     def dense(self, rows: Rows = slice(None)) -> Float32Array:
         return self._matrix[rows]
 
@@ -84,6 +104,14 @@ class DenseFeatures(Features):
 
     def dot(self, vector: Float64Array) -> Float64Array:
         return (self._matrix @ vector.astype(np.float32)).astype(np.float64)
+
+    def combine(self, rows: Rows, weights: Float64Array) -> Float64Array:
+        total: Float64Array = weights @ self._matrix[rows]
+        return total
+
+    def products(self, rows: Rows, position: int) -> Float64Array:
+        product: Float64Array = self._matrix[rows] @ self._matrix[position].astype(np.float64)
+        return product
 
 
 class LayerGradients(Features):
@@ -109,6 +137,10 @@ class LayerGradients(Features):
     def dimension(self) -> int:
         return int(self._residuals.shape[1] * (1 + self._embeddings.shape[1]))
 
+    @property
+    def multiplications(self) -> int:
+        return int(self._residuals.shape[1] + self._embeddings.shape[1])
+
     def gram(self, rows: Rows, columns: Rows) -> Float32Array:
         product: Float32Array = self._embeddings[rows] @ self._embeddings[columns].T
         product += 1
@@ -124,6 +156,9 @@ class LayerGradients(Features):
     def take(self, positions: Int64Array) -> LayerGradients:
         return LayerGradients(self._residuals[positions], self._embeddings[positions])
 
+    def scaled(self, factors: Float64Array) -> LayerGradients:
+        return LayerGradients((self._residuals * factors[:, None]).astype(np.float32), self._embeddings)
+
     def dense(self, rows: Rows = slice(None)) -> Float32Array:
         residuals = self._residuals[rows]
         outer = residuals[:, :, None] * self._embeddings[rows][:, None, :]
@@ -137,7 +172,18 @@ class LayerGradients(Features):
     def dot(self, vector: Float64Array) -> Float64Array:
         outputs = self._residuals.shape[1]
         bias, weights = vector[:outputs], vector[outputs:].reshape(outputs, -1)
-        residuals = self._residuals.astype(np.float64)
-        product: Float64Array = residuals @ bias
-        product += np.einsum("nd,nd->n", residuals @ weights, self._embeddings)
+        per_output = self._embeddings @ weights.T.astype(np.float32)
+        per_output += bias.astype(np.float32)
+        product: Float64Array = np.einsum("nc,nc->n", self._residuals, per_output).astype(np.float64)
+        return product
+
+    def combine(self, rows: Rows, weights: Float64Array) -> Float64Array:
+        residuals = weights[:, None] * self._residuals[rows]
+        outer = residuals.T @ self._embeddings[rows].astype(np.float64)
+        return np.concatenate((residuals.sum(axis=0), outer.ravel()))
+
+    def products(self, rows: Rows, position: int) -> Float64Array:
+        product: Float64Array = self._embeddings[rows] @ self._embeddings[position].astype(np.float64)
+        product += 1
+        product *= self._residuals[rows] @ self._residuals[position].astype(np.float64)
         return product

@@ -1,0 +1,106 @@
+"""Folders of immutable Arrow files that are named by the digest of their content."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from modyn.core.digests import Digest
+from modyn.core.errors import CorruptDataError, NotFoundError
+from modyn.core.files import remove_leftovers
+
+OPEN_FILES = 256
+"""How many files of a folder stay memory-mapped."""
+
+Content = TypeVar("Content")
+
+
+class ContentFiles(ABC, Generic[Content]):
+    """A folder of such files. Safe to use from many threads."""
+
+    what: ClassVar[str]
+    """What a file is, for messages."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        self._open: OrderedDict[str, Content] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def path(self, digest: str) -> Path:
+        return self._folder / f"{digest}.arrow"
+
+    def get(self, digest: str) -> Content:
+        """A file's content, memory-mapped; verified against its digest when it is first opened.
+
+        Raises:
+            NotFoundError: there is no such file.
+            CorruptDataError: it is damaged.
+        """
+        with self._lock:
+            if digest in self._open:
+                self._open.move_to_end(digest)
+                return self._open[digest]
+        content = self._read(digest)
+        with self._lock:
+            self._open[digest] = content
+            while len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)
+        return content
+
+    def _read(self, digest: str) -> Content:
+        path = self.path(digest)
+        try:
+            with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
+                content = self._load(reader)
+        except FileNotFoundError as error:
+            raise NotFoundError(f"there is no {self.what} {digest} in {self._folder}") from error
+        except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+            raise CorruptDataError(f"{path} is damaged ({error}); delete it and run the pipeline again") from error
+        if self._digest(content) != digest:
+            raise CorruptDataError(f"{path} does not match its checksum; delete it and run the pipeline again")
+        return content
+
+    @abstractmethod
+    def _load(self, reader: pa.RecordBatchFileReader) -> Content:
+        """The content of an open file.
+
+        Raises:
+            pa.ArrowException, OSError, KeyError, ValueError: it is damaged, or of a format that is not known.
+        """
+
+    @abstractmethod
+    def _digest(self, content: Content) -> str:
+        """Of the content, hex."""
+
+
+def check_version(metadata: dict[bytes, bytes], expected: int) -> None:
+    """
+    Raises:
+        KeyError, ValueError: the file is of another format version, or says none.
+    """
+    version = metadata[b"modyn.format_version"].decode()
+    if version != str(expected):
+        raise ValueError(f"format version {version}, this release reads {expected}")
+
+
+def digest_of_metadata(metadata: dict[bytes, bytes]) -> Digest:
+    """A digest that has taken in a schema's metadata, whatever their order."""
+    digest = Digest()
+    for key, value in sorted(metadata.items()):
+        digest.update(b"%d:%s=%d:%s;" % (len(key), key, len(value), value))
+    return digest
+
+
+def little_endian(values: npt.NDArray[np.generic]) -> memoryview:
+    """The bytes of a column, the same on every machine."""
+    ordered: Any = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return memoryview(ordered).cast("B")

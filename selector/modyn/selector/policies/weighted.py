@@ -1,0 +1,178 @@
+"""Training with samples that count differently, by class or by age."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationInfo, WithJsonSchema, field_validator
+
+from modyn.core.arrow import Int64Array
+from modyn.core.durations import Duration
+from modyn.core.errors import InvalidInputError
+from modyn.core.keysets import KeySet
+from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, SelectionInput
+from modyn.selector.ages import age_strata, timestamps_of
+from modyn.selector.policies.base import TailPolicy
+from modyn.selector.sampling import take
+from modyn.selector.strata import Float64Array, Strata, drawn_budgets, group_probabilities, label_strata
+
+Float32Array = npt.NDArray[np.float32]
+
+UNIFORM_SHARE = 0.1
+"""Of the chances of an unbiased sample, so much is the same for all: no weight is above its inverse."""
+
+
+def _class_weights(value: Any) -> Any:
+    if value is None or value == "balanced":
+        return value
+    expected = 'expected "balanced", or weights of at least 0 by label such as {0: 1, 7: 2.5}'
+    if not isinstance(value, Mapping):
+        raise ValueError(expected)
+    try:
+        weights = {_label(label): float(weight) for label, weight in value.items()}
+    except (TypeError, ValueError) as error:
+        raise ValueError(expected) from error
+    if not weights or not all(0 <= weight < np.inf for weight in weights.values()):
+        raise ValueError(expected)
+    return weights
+
+
+def _label(value: Any) -> str:
+    number = float(value)
+    return str(int(number)) if number.is_integer() else str(number)
+
+
+ClassWeights = Annotated[
+    Literal["balanced"] | dict[str, float] | None,
+    BeforeValidator(_class_weights),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "balanced"},
+                {"type": "object", "additionalProperties": {"type": "number", "minimum": 0}, "minProperties": 1},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+"""A weight of a sample by its label, written as in YAML; ``balanced``: one over the samples with that label."""
+
+
+@SELECTION_POLICIES.register("WeightedStrategy")
+class WeightedStrategy(TailPolicy):
+    """Let samples count by their label or age: as the chance to be in the training set, or as a weight of their loss.
+
+    A sample weighs ``class_weights[label]`` (1 for labels that are not listed), one over the number of candidates with
+    its label (``balanced``), or 2^(-age / half life), in 64 steps a half life, its age in event time being that
+    before the newest candidate.
+
+    * ``apply: sampling``: the training set has ``ratio/ratio_max`` of the candidates (rounded down, at least one), or
+      ``limit`` if that is fewer, without replacement; each is chosen with probability min(1, c · weight), exactly, by
+      systematic sampling (Madow, 1949). Samples of weight 0 are never chosen, whatever the size.
+    * With ``unbiased`` too, their losses are multiplied by size / (n · probability), which is 1 on average, so that the
+      expected loss is that of all n candidates (Horvitz and Thompson, JASA 1952). A tenth of the chances is spread
+      evenly then, so that no weight is above 10.
+    * ``apply: loss``: the training set is a uniform sample of that size, and the losses are multiplied by the weights,
+      scaled to a mean of 1.
+
+    >>> WeightedStrategy(class_weights={0: 1, 1: 9.5}, limit=100).class_weights
+    {'0': 1.0, '1': 9.5}
+    """
+
+    class_weights: ClassWeights = Field(
+        None, description="Weight of a sample by label (1 where none is given), or balanced: the same for each class."
+    )
+    half_life: Duration | None = Field(
+        None,
+        validate_default=True,
+        description="By how much older a sample must be to weigh half; instead of class_weights.",
+    )
+    apply: Literal["sampling", "loss"] = Field(
+        "sampling", description="What weights are for: the chance of a sample to be chosen, or the weight of its loss."
+    )
+    unbiased: bool = Field(
+        False, description="With apply: sampling, weigh losses so that their expectation is that over all candidates."
+    )
+    ratio: PositiveInt = Field(100, description="Share of the candidates to train on, in parts of ratio_max.")
+    ratio_max: PositiveInt = Field(100, validate_default=True, description="What ratio is a part of; 100: per cent.")
+
+    @field_validator("half_life")
+    @classmethod
+    def _check_one(cls, half_life: int | None, info: ValidationInfo) -> int | None:
+        if "class_weights" in info.data and (info.data["class_weights"] is None) == (half_life is None):
+            raise ValueError("expected either class_weights or half_life")
+        return half_life
+
+    @field_validator("unbiased")
+    @classmethod
+    def _check_unbiased(cls, unbiased: bool, info: ValidationInfo) -> bool:
+        if unbiased and info.data.get("apply") == "loss":
+            raise ValueError("value true: expected false with apply: loss, which changes the expected loss on purpose")
+        return unbiased
+
+    @field_validator("ratio_max")
+    @classmethod
+    def _check_ratio(cls, ratio_max: int, info: ValidationInfo) -> int:
+        ratio = info.data.get("ratio", 0)
+        if ratio > ratio_max:
+            raise ValueError(f"expected at least the ratio ({ratio})")
+        if ratio == ratio_max and info.data.get("apply") == "sampling" and info.data.get("limit", 0) is None:
+            raise ValueError(
+                f"expected more than the ratio ({ratio}), or a limit: of all samples, none can be left out"
+            )
+        return ratio_max
+
+    def target_size(self, num_candidates: int) -> int:
+        """How many samples to train on."""
+        return self.limited(min(num_candidates, max(1, num_candidates * self.ratio // self.ratio_max)))
+
+    def select(self, data: SelectionInput) -> Selection:
+        candidates = self.tail(data.history)
+        size = self.target_size(len(candidates))
+        if size == 0:
+            return Selection(candidates)
+        if self.apply == "loss":
+            keys = self.sample(data, candidates, size)
+            return Selection(keys, self._loss_weights(data, keys))
+        strata, weights = self._strata(data, candidates)
+        if self.unbiased:
+            weights = _mixed(strata.counts, weights)
+        size = min(size, int(strata.counts[weights > 0].sum()))
+        probabilities = group_probabilities(strata.counts, weights, size)
+        random = self.random(data)
+        positions = strata.draw(drawn_budgets(strata.counts, probabilities, size, random), random)
+        keys = take(candidates, positions)
+        if not self.unbiased:
+            return Selection(keys)
+        chances = probabilities[strata.codes[positions]]
+        return Selection(keys, (size / (len(candidates) * chances)).astype(np.float32))
+
+    def _loss_weights(self, data: SelectionInput, keys: KeySet) -> Float32Array:
+        strata, weights = self._strata(data, keys)
+        mean = float((strata.counts * weights).sum()) / len(keys)
+        return (weights / mean).astype(np.float32)[strata.codes]
+
+    def _strata(self, data: SelectionInput, keys: KeySet) -> tuple[Strata, Float64Array]:
+        """Groups of samples that weigh the same, and what one of each group weighs."""
+        if self.half_life is not None:
+            return age_strata(timestamps_of(data.columns, keys), self.half_life)
+        strata, labels = label_strata(data.columns, keys)
+        if self.class_weights == "balanced":
+            return strata, 1.0 / strata.counts
+        given = self.class_weights or {}
+        weights = np.array([given.get(_label(label), 1.0) for label in labels])
+        if not weights.any():
+            raise InvalidInputError(
+                f"class_weights: all candidates have labels of weight 0 ({', '.join(map(_label, labels[:5]))}); "
+                "expected a weight above 0 for one of them"
+            )
+        return strata, weights / weights.max()  # so that no sum of them is too large for a float
+
+
+def _mixed(counts: Int64Array, weights: Float64Array) -> Float64Array:
+    """Weights with a part that is the same for all samples; the others as they were among themselves."""
+    shares: Float64Array = (1 - UNIFORM_SHARE) * weights / float((counts * weights).sum())
+    return shares + UNIFORM_SHARE / float(counts.sum())

@@ -1,0 +1,162 @@
+"""Whether downsampling paid: its part of the report, from the journal alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from modyn.core.config.reader import load_pipeline_text
+from modyn.core.report import (
+    BaselineKind,
+    BaselinePart,
+    CompositeScore,
+    DownsamplingPart,
+    DownsamplingSeconds,
+    TriggerDownsamplingPart,
+)
+from modyn.supervisor.composites import cells_of, composite_scores, trained_triggers
+from modyn.supervisor.journal import COMPLETED, Journal, PipelineRow, TriggerRow
+
+INSIGNIFICANT = 0.005
+"""Differences of composite scores up to this are called no difference."""
+
+_IN_WORDS: Mapping[BaselineKind, str] = {"uniform": "a uniform sample", "fewer_epochs": "all samples in fewer epochs"}
+
+Composite = Mapping[str, Mapping[str, Mapping[str, CompositeScore]]]
+
+
+def trigger_downsampling_part(row: TriggerRow) -> TriggerDownsamplingPart | None:
+    """What the strategy did at a trigger; None if there was none."""
+    if row.downsampling is None:
+        return None
+    return TriggerDownsamplingPart(
+        strategy=row.downsampling,
+        samples_offered=row.samples_offered,
+        samples_scored=row.samples_scored,
+        scores_reused=row.scores_reused,
+        auxiliary_samples=row.auxiliary_samples,
+        trained=row.trained,
+        seconds=DownsamplingSeconds(
+            score=row.score_seconds, choose=row.choose_seconds, auxiliary=row.auxiliary_seconds
+        ),
+    )
+
+
+def downsampling_part(
+    journal: Journal, pipeline: PipelineRow, triggers: Sequence[TriggerRow], composite: Composite
+) -> DownsamplingPart | None:
+    """The section of a pipeline; None if no training set was downsampled.
+
+    Args:
+        journal: has the baselines.
+        pipeline: whose report it is.
+        triggers: of it, in order.
+        composite: its scores by handler, dataset and metric.
+    """
+    used = [trigger for trigger in triggers if trigger.downsampling is not None]
+    if not used:
+        return None
+    saved, spent = sum(map(_seconds_saved, used)), sum(map(_seconds_spent, used))
+    newest = {row.baseline: row for row in journal.baselines(pipeline.id)}
+    baselines = [_baseline_part(journal, newest[kind]) for kind in _IN_WORDS if kind in newest]
+    return DownsamplingPart(
+        strategies=list(dict.fromkeys(trigger.downsampling for trigger in used if trigger.downsampling is not None)),
+        triggers=len(used),
+        samples_offered=sum(trigger.samples_offered for trigger in used),
+        samples_trained=sum(trigger.samples_trained for trigger in used),
+        samples_scored=sum(trigger.samples_scored for trigger in used),
+        scores_reused=sum(trigger.scores_reused for trigger in used),
+        auxiliary_samples=sum(trigger.auxiliary_samples for trigger in used),
+        train_seconds=sum(trigger.train_seconds for trigger in used),
+        score_seconds=sum(trigger.score_seconds for trigger in used),
+        choose_seconds=sum(trigger.choose_seconds for trigger in used),
+        auxiliary_seconds=sum(trigger.auxiliary_seconds for trigger in used),
+        seconds_saved=saved,
+        seconds_net=saved - spent,
+        total_seconds=_total_seconds(triggers),
+        verdict=f"{_of_time(saved, spent)} {_of_scores(composite, baselines)}",
+        baselines=baselines,
+    )
+
+
+def _seconds_spent(row: TriggerRow) -> float:
+    """On what training on all samples would have done without."""
+    return row.score_seconds + row.choose_seconds + row.auxiliary_seconds
+
+
+def _seconds_saved(row: TriggerRow) -> float:
+    """What the passes left out would have taken, at the pace of those that were trained."""
+    if row.samples_trained == 0:
+        return 0.0
+    training = row.train_seconds - _seconds_spent(row)
+    return (row.samples_offered - row.samples_trained) * training / row.samples_trained
+
+
+def _total_seconds(triggers: Sequence[TriggerRow]) -> float:
+    return sum(trigger.select_seconds + trigger.train_seconds + trigger.store_seconds for trigger in triggers)
+
+
+def _baseline_part(journal: Journal, row: PipelineRow) -> BaselinePart:
+    assert row.baseline is not None, "the query asks for baselines"
+    triggers = journal.triggers(row.id)
+    trained = trained_triggers(triggers)
+    config = load_pipeline_text(row.resolved_yaml, row.name).require_runnable()
+    composite = composite_scores(cells_of(journal, row.id, config, trained))
+    return BaselinePart(
+        kind=row.baseline,
+        id=str(row.id),
+        status=row.status,
+        error=row.error,
+        trainings=len(trained),
+        trainings_reused=sum(trigger.reused for trigger in trained),
+        samples_trained=sum(trigger.samples_trained for trigger in trained),
+        train_seconds=sum(trigger.train_seconds for trigger in trained),
+        total_seconds=_total_seconds(triggers),
+        composite={
+            handler: {
+                dataset: {metric: score.currently_active for metric, score in metrics.items()}
+                for dataset, metrics in datasets.items()
+            }
+            for handler, datasets in composite.items()
+        },
+    )
+
+
+def _of_time(saved: float, spent: float) -> str:
+    if saved > spent:
+        return f"It saved an estimated {saved - spent:.2f} s: {saved:.2f} s of training for {spent:.2f} s of its own."
+    return (
+        f"It saved no time: an estimated {saved:.2f} s of training for {spent:.2f} s of its own, "
+        f"{spent - saved:.2f} s more than training on everything."
+    )
+
+
+def _of_scores(composite: Composite, baselines: Sequence[BaselinePart]) -> str:
+    completed = [baseline for baseline in baselines if baseline.status == COMPLETED]
+    if not completed:
+        return "What the same number of passes is worth without it, a run with --baselines shows."
+    compared = list(_compared(composite, completed))
+    if not compared:
+        return "No score can be compared with a baseline."
+    if len(compared) == 1:
+        [(score, kind, best)] = compared
+        outcome = "no difference" if abs(score - best) <= INSIGNIFICANT else "better" if score > best else "worse"
+        of = f"the best baseline ({_IN_WORDS[kind]})" if len(completed) > 1 else _IN_WORDS[kind]
+        return f"At equal compute it scores {score:.4f} and {of} {best:.4f}: {outcome}."
+    better = sum(score - best > INSIGNIFICANT for score, _, best in compared)
+    worse = sum(best - score > INSIGNIFICANT for score, _, best in compared)
+    return f"At equal compute it is better than every baseline in {better} of {len(compared)} scores, worse in {worse}."
+
+
+def _compared(composite: Composite, baselines: Sequence[BaselinePart]) -> Iterator[tuple[float, BaselineKind, float]]:
+    """Of each score that the pipeline and a baseline have: its own, the best baseline and that one's."""
+    for handler, datasets in composite.items():
+        for dataset, metrics in datasets.items():
+            for metric, score in metrics.items():
+                known = [
+                    (value, baseline.kind)
+                    for baseline in baselines
+                    if (value := baseline.composite.get(handler, {}).get(dataset, {}).get(metric)) is not None
+                ]
+                if known and score.currently_active is not None:
+                    best, kind = max(known)
+                    yield score.currently_active, kind, best
