@@ -281,14 +281,11 @@ def test_an_evaluation_dataset_inherits_decoding_only_from_the_same_dataset(data
 
 def test_a_pipeline_that_needs_a_later_release_says_all_of_it() -> None:
     loaded = load_pipeline_text(
-        MINIMAL
-        + "selection_strategy: {name: FreshnessSamplingStrategy}\n"
-        + "training: {checkpointing: {activated: true}, gpus: 2, optimizers: [{source: APEX}]}\n",
+        MINIMAL + "training: {checkpointing: {activated: true}, gpus: 2, optimizers: [{source: APEX}]}\n",
         "p.yaml",
     )
     assert loaded.config is None
     assert loaded.planned == [
-        "selection_strategy.name: selection policy 'FreshnessSamplingStrategy' is not in this release yet",
         "training.gpus: training on several GPUs is not in this release yet",
         "training.optimizers[0].source: optimizer source 'APEX' is not in this release yet",
         "training.checkpointing.activated: checkpointing is not in this release yet",
@@ -299,7 +296,7 @@ def test_a_pipeline_that_needs_a_later_release_says_all_of_it() -> None:
 
 
 def test_errors_outweigh_what_is_planned() -> None:
-    text = MINIMAL + "selection_strategy: {name: FreshnessSamplingStrategy}\ntraining: {batch_size: x}"
+    text = MINIMAL + "training: {gpus: 2, batch_size: x}"
     assert the_problem(text).startswith("training.batch_size")
 
 
