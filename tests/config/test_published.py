@@ -109,8 +109,8 @@ def test_published_triggers_are_read(trigger: str) -> None:
 
 IL_TRAINING = (
     "il_training_config: {il_model_id: MLP, il_model_config: {in_features: 4, num_classes: 2}, gpus: 1, "
-    "device: 'cuda:0', dataloader_workers: 1, batch_size: 8, use_previous_model: false, epochs_per_trigger: 2, shuffle: true, "
-    "initial_model: random, checkpointing: {activated: false}, drop_last_batch: false, "
+    "device: 'cuda:0', dataloader_workers: 1, batch_size: 8, use_previous_model: false, epochs_per_trigger: 2, "
+    "shuffle: true, initial_model: random, checkpointing: {activated: false}, drop_last_batch: false, "
     "optimizers: [{name: default, algorithm: SGD, source: PyTorch, "
     "param_groups: [{module: model, config: {lr: 0.1}}]}], "
     "optimization_criterion: {name: CrossEntropyLoss}}"
@@ -142,7 +142,7 @@ IL_TRAINING = (
                 f"strategy: RHOLoss, ratio: 50, holdout_set_strategy: Twin, holdout_set_ratio: 50, {IL_TRAINING}",
                 "strategy: RS2, ratio: 50, period: 1, sample_then_batch: true, with_replacement: true",
                 (
-                    "downsampling_list: [{strategy: Loss, ratio: 50}, {strategy: RS2, ratio: 50, with_replacement: true}], "
+                    "downsampling_list: [{strategy: Loss, ratio: 5}, {strategy: InfoBatch, ratio: 5}], "
                     "downsampling_thresholds: [3]"
                 ),
             )
