@@ -24,7 +24,7 @@ from modyn.trainer_server.downsampled import Downsampled, makes_own_batches
 from modyn.trainer_server.feeds import Feed, WholeFeed
 from modyn.trainer_server.loop import Setup, train
 from modyn.trainer_server.progress import Emit, Progress
-from modyn.trainer_server.runtime import configure, seed_everything
+from modyn.trainer_server.runtime import configure, limit_numpy, seed_everything
 from modyn.trainer_server.schedule import Schedule
 from modyn.trainer_server.strategies import strategy_of
 from modyn.trainer_server.training_sets import TrainingSamples, read_training_set
@@ -42,6 +42,8 @@ def run(payload: bytes, emit: Emit) -> None:
     section = parse_section(TrainingSection, from_value(request.training), "training")
     data = parse_section(DataSection, from_value(request.data), "data")
     device = configure(section.device, job.threads)
+    if request.HasField("downsampling"):
+        limit_numpy(job.threads)
     peers = Peers(Addresses(job.storage_address, job.selector_address, "", "", ""))
 
     progress = Progress(emit, section.record_loss_every)

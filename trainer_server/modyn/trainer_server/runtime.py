@@ -7,6 +7,7 @@ import random
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from modyn.core.errors import InvalidInputError
 from modyn.core.randomness import Purpose, derived_seed
@@ -25,6 +26,11 @@ def configure(device: str, threads: int) -> torch.device:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # costs time, only finds bugs
     torch.backends.cudnn.benchmark = False
     return _device(device)
+
+
+def limit_numpy(threads: int) -> None:
+    """Fixes the number of threads of NumPy's matrix products, which torch's does not touch; for the whole process."""
+    threadpool_limits(limits=threads, user_api="blas")
 
 
 def _device(name: str) -> torch.device:

@@ -79,7 +79,8 @@ class Choice:
     Attributes:
         positions: ascending, int64 [k], 0 <= position < n; none twice.
         weights: float32 [k], by which their losses are multiplied; None: all 1. Where a strategy weighs so that
-            the chosen stand for all candidates, the weights are 1 on average.
+            the chosen stand for all candidates, the weights are 1 on average; those of a :class:`PruningStrategy`
+            add up to n, as an epoch then has fewer steps.
     """
 
     positions: Int64Array
