@@ -161,7 +161,7 @@ def test_an_unknown_key_without_a_near_one_lists_the_known_ones() -> None:
         ("selection_strategy: NewDataStrategy", "selection_strategy: value 'NewDataStrategy': expected a mapping"),
         (
             "selection_strategy: {name: CoresetStrategy, presampling_config: {strategy: Random, ratio: 200}}",
-            "selection_strategy.presampling_config.ratio_max: value 100: expected at least the ratio (200)",
+            "selection_strategy.presampling_config.ratio: value 200: expected at most ratio_max (100)",
         ),
         (
             "selection_strategy: {name: CoresetStrategy, presampling_config: {strategy: Randon, ratio: 2}}",

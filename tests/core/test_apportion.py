@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modyn.core.apportion import equal_budgets, proportional_budgets, weighted_budgets
+from modyn.core.arrow import Int64Array
 
 
 def hamilton(shares: list[Fraction], total: int) -> list[int]:
@@ -78,3 +80,17 @@ def test_hundreds_of_millions_do_not_overflow() -> None:
     counts = np.array([1_500_000_000, 1_499_999_999, 1])
     assert proportional_budgets(counts, 2_999_999_999).sum() == 2_999_999_999
     assert equal_budgets(counts, 2_000_000_001).tolist() == [1_000_000_000, 1_000_000_000, 1]
+
+
+def test_ties_are_drawn_where_that_is_asked_for() -> None:
+    """No group is preferred for its place among the others."""
+    counts, weights = np.full(10, 10), np.ones(10)
+    draws: dict[str, Callable[[np.random.Generator], Int64Array]] = {
+        "proportional": lambda random: proportional_budgets(counts, 5, random),
+        "equal": lambda random: equal_budgets(counts, 5, random),
+        "weighted": lambda random: weighted_budgets(counts, weights, 5, random),
+    }
+    for name, draw in draws.items():
+        budgets = np.array([draw(np.random.default_rng(seed)) for seed in range(400)])
+        assert (budgets.sum(axis=1) == 5).all(), name
+        assert np.abs(budgets.mean(axis=0) - 0.5).max() < 0.12, name

@@ -125,7 +125,7 @@ def test_balanced_budgets_are_in_proportion(strategy: ScoringStrategy) -> None:
     for size in (190, 29, 1000):
         choice = chosen(strategy, candidates, size)
         counts = np.bincount(labels[choice.positions], minlength=100)
-        assert counts.tolist() == proportional_budgets(np.full(100, 19), size).tolist()
+        assert sorted(counts) == sorted(proportional_budgets(np.full(100, 19), size))
 
 
 def test_centers_cover_better_than_drawn_samples() -> None:

@@ -190,7 +190,10 @@ def test_uncertainty_chooses_the_least_sure(
     assert len(positions) == size
     assert (np.diff(positions) > 0).all()
     _, counts = np.unique(candidates.classes, return_counts=True)
-    budgets = proportional_budgets(counts, size)
+    budgets = np.bincount(candidates.classes[positions], minlength=len(counts))
+    assert sorted(budgets - counts * size // max(n, 1)) == sorted(
+        proportional_budgets(counts, size) - counts * size // max(n, 1)
+    )
     for label, budget in enumerate(budgets):
         members = [place for place in range(n) if place % 3 == label]
         chosen = {members.index(place) for place in positions.tolist() if place % 3 == label}
@@ -205,6 +208,14 @@ def test_uncertainty_of_two_classes_is_the_same_by_all_metrics() -> None:
         for metric in ScoreMetric
     ]
     assert chosen[0] == chosen[1] == chosen[2]
+
+
+def test_no_class_is_left_out_for_ever() -> None:
+    """Where there are fewer places than classes, each gets its turn."""
+    candidates = Candidates(np.arange(50), probabilities=np.full((50, 3), 1 / 3, dtype=np.float32))
+    strategy = Uncertainty(ratio=10, score_metric="Entropy", balance=True)
+    chosen = [strategy.choose(candidates, 5, np.random.default_rng(seed)).positions for seed in range(100)]
+    assert len(np.unique(np.concatenate(chosen))) == 50
 
 
 def test_one_class_ties_everywhere() -> None:

@@ -9,6 +9,7 @@ from torch import nn
 
 from modyn.core.config.pipeline import CriterionSection
 from modyn.core.errors import InvalidInputError
+from modyn.core.pps import inclusion_probabilities, systematic_sample
 from modyn.trainer_server.losses import Loss
 
 KEYS = np.arange(100, 106)
@@ -56,6 +57,11 @@ def test_weights_multiply_what_samples_contribute(
     each = criterion(outputs, target).reshape(6, -1).sum(dim=1).double()
     share = float(getattr(nn, name)(**config)(outputs, target)) / float(each.sum())
     expected = float((each * WEIGHTS).sum()) * share
+    if "weight" in config or "ignore_index" in config:  # the mean that the weights stand for is that of these labels
+        classes = config.get("weight", torch.ones(3))[target.clamp(min=0)] * (
+            target != config.get("ignore_index", -100)
+        )
+        expected = float((each * WEIGHTS).sum() / (classes * WEIGHTS).sum() * WEIGHTS.mean())
     assert loss(name, outputs, labels, WEIGHTS, **config) == pytest.approx(expected, rel=1e-5)
 
 
@@ -81,6 +87,25 @@ def test_the_loss_of_each_sample(
     assert float(built.with_each(outputs, labels, None, KEYS)[0]) == pytest.approx(
         loss(name, outputs, labels, **config), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("config", [{}, {"weight": [1, 9, 3]}, {"ignore_index": 0}])
+def test_weights_of_inverse_probabilities_give_the_mean_of_all(config: dict[str, Any]) -> None:
+    """Whatever chance of being chosen has to do with labels and losses."""
+    rng = np.random.default_rng(1)
+    n, size = 4000, 1000
+    labels = torch.from_numpy(rng.integers(0, 3, n))
+    scores = torch.from_numpy(rng.normal(size=(n, 3)).astype(np.float32)) + 2 * nn.functional.one_hot(labels, 3)
+    built = Loss(CriterionSection(name="CrossEntropyLoss", config=config), CPU)
+    keys = np.arange(n)
+    everything = float(built(scores, labels, None, keys))
+    chances = inclusion_probabilities(built.each(scores, labels, keys).double().numpy(), size, floor=0.1)
+    found = []
+    for _ in range(200):
+        rows = systematic_sample(chances, rng)
+        weights = torch.from_numpy((size / (n * chances[rows])).astype(np.float32))
+        found.append(float(built(scores[rows], labels[rows], weights, keys[rows])))
+    assert np.mean(found) == pytest.approx(everything, abs=4 * np.std(found) / 200**0.5 + 0.002 * everything)
 
 
 def test_class_weights_may_be_lists() -> None:

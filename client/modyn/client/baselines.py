@@ -13,7 +13,6 @@ from modyn.core.config.reader import load_pipeline_text, resolved_yaml
 from modyn.core.config.source import write_yaml
 from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, NoDownsampling
-from modyn.core.plugins.selection import SelectionPolicy
 from modyn.core.report import BaselineKind, Report
 
 BASELINES: Mapping[BaselineKind, str] = {
@@ -68,7 +67,7 @@ def baseline_yaml(report: Report, pipeline: str, kind: BaselineKind) -> str:
             f"pipeline {report.pipeline.id} trained nothing with a downsampling strategy; there is nothing to compare"
         )
     config = load_pipeline_text(pipeline, f"pipeline {report.pipeline.id}").require_runnable()
-    shares = _trained_shares(report, config.selection_strategy)
+    shares = _trained_shares(report, config)
     tree = config.model_dump(mode="json")
     suffix = f" (baseline: {kind.replace('_', ' ')})"
     tree["pipeline"]["name"] = tree["pipeline"]["name"][: _MAX_NAME_CHARS - len(suffix)] + suffix
@@ -106,14 +105,18 @@ def _downsamples(entry: Mapping[str, Any]) -> bool:
     return not issubclass(DOWNSAMPLING_STRATEGIES.get(entry["strategy"]), NoDownsampling)
 
 
-def _trained_shares(report: Report, policy: SelectionPolicy) -> dict[str, Fraction]:
-    """Which part of the passes each strategy trained; left out where that is what its ratio says."""
+def _trained_shares(report: Report, config: PipelineConfig) -> dict[str, Fraction]:
+    """Which part of the passes each strategy trained; left out where that is what its ratio says.
+
+    Triggers that ``num_samples_to_pass`` limits say nothing of it: whatever the ratio, they pass that many.
+    """
     trained: dict[str, int] = defaultdict(int)
     offered: dict[str, int] = defaultdict(int)
     off: set[str] = set()
     for trigger in report.triggers:
-        strategy = policy.downsampling(trigger.index)
-        if trigger.downsampling is None or strategy is None or not trigger.samples:
+        strategy = config.selection_strategy.downsampling(trigger.index)
+        limited = trigger.index < len(config.training.num_samples_to_pass or ())
+        if trigger.downsampling is None or strategy is None or not trigger.samples or limited:
             continue
         name = _identity(DOWNSAMPLING_STRATEGIES.dump(strategy))
         trained[name] += trigger.samples_trained

@@ -185,7 +185,7 @@ def _downsampling(report: Report) -> list[str]:
     lines = ["", f"## {TITLE}", "", part.verdict, "", *_table(("", ""), facts(part))]
     header, rows = comparison(report)
     if rows:
-        lines += ["", "At equal compute, the currently active scores:", "", *_table(header, rows)]
+        lines += ["", "With as many passes, the currently active scores:", "", *_table(header, rows)]
     return lines
 
 

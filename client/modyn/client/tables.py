@@ -89,7 +89,7 @@ def _print_downsampling(out: Console, report: Report) -> None:
     out.print(table)
     header, rows = comparison(report)
     if rows:
-        beside = new_table("at equal compute (currently active scores)", *header)
+        beside = new_table("with as many passes (currently active scores)", *header)
         for cells in rows:
             beside.add_row(*map(escape, cells))
         out.print(beside)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from modyn.core.arrow import Int64Array
 
 
-def proportional_budgets(counts: Int64Array, total: int) -> Int64Array:
+def proportional_budgets(counts: Int64Array, total: int, random: np.random.Generator | None = None) -> Int64Array:
     """Shares of ``total`` in proportion to the groups' sizes, by largest remainders (Hamilton's method).
 
     >>> proportional_budgets(np.array([19] * 3), 6).tolist()
@@ -19,19 +19,21 @@ def proportional_budgets(counts: Int64Array, total: int) -> Int64Array:
     Args:
         counts: samples in each group, int64 [g], at least 0.
         total: how many there shall be, 0 <= total <= counts.sum().
+        random: decides between groups with equal remainders, so that over many draws none of them is preferred;
+            None: the earlier group.
 
     Returns:
-        int64 [g], at most ``counts``, adding up to ``total``. Of equal remainders the earlier group gets more.
+        int64 [g], at most ``counts``, adding up to ``total``.
     """
     size = int(counts.sum())
     if size == 0:
         return np.zeros(len(counts), dtype=np.int64)
     # In whole numbers, as .29 * 100 is 28.999…; they fit as long as there are fewer than 3e9 samples.
     budgets, remainders = np.divmod(counts.astype(np.int64) * total, size)
-    return _hand_out(budgets, total - int(budgets.sum()), np.argsort(-remainders, kind="stable"))
+    return _hand_out(budgets, total - int(budgets.sum()), _descending(remainders, random))
 
 
-def equal_budgets(counts: Int64Array, total: int) -> Int64Array:
+def equal_budgets(counts: Int64Array, total: int, random: np.random.Generator | None = None) -> Int64Array:
     """Shares of ``total`` as equal as the groups' sizes allow; small groups give what they lack to the others.
 
     >>> equal_budgets(np.array([5, 5, 100]), 60).tolist()
@@ -40,10 +42,10 @@ def equal_budgets(counts: Int64Array, total: int) -> Int64Array:
     Args:
         counts: samples in each group, int64 [g], at least 0.
         total: how many there shall be, 0 <= total <= counts.sum().
+        random: decides which groups get one more where not all can; None: the earlier ones.
 
     Returns:
-        int64 [g], at most ``counts``, adding up to ``total``; two groups that are large enough differ by at most 1,
-        of which the earlier one gets more.
+        int64 [g], at most ``counts``, adding up to ``total``; two groups that are large enough differ by at most 1.
     """
     order = np.argsort(counts, kind="stable")
     ascending = counts[order].astype(np.int64)
@@ -58,11 +60,13 @@ def equal_budgets(counts: Int64Array, total: int) -> Int64Array:
     if len(rest):
         share, surplus = divmod(total - int(budgets.sum()), len(rest))
         budgets[rest] = share
-        budgets = _hand_out(budgets, surplus, rest)
+        budgets = _hand_out(budgets, surplus, rest if random is None else random.permutation(rest))
     return budgets
 
 
-def weighted_budgets(counts: Int64Array, weights: npt.NDArray[np.float64], total: int) -> Int64Array:
+def weighted_budgets(
+    counts: Int64Array, weights: npt.NDArray[np.float64], total: int, random: np.random.Generator | None = None
+) -> Int64Array:
     """Shares of ``total`` in proportion to weights, as far as the groups' sizes allow, by largest remainders.
 
     >>> weighted_budgets(np.array([10, 100]), np.array([3.0, 1.0]), 20).tolist()
@@ -72,6 +76,7 @@ def weighted_budgets(counts: Int64Array, weights: npt.NDArray[np.float64], total
         counts: samples in each group, int64 [g], at least 0.
         weights: of the groups, float64 [g], at least 0.
         total: how many there shall be, 0 <= total <= the counts of groups with weight.
+        random: decides between groups with equal remainders; None: the earlier group.
 
     Returns:
         int64 [g], at most ``counts``, adding up to ``total``.
@@ -85,7 +90,7 @@ def weighted_budgets(counts: Int64Array, weights: npt.NDArray[np.float64], total
         if not full.any():
             floors = np.floor(shares).astype(np.int64)
             surplus = rest - int(floors.sum())
-            floors = _hand_out(floors, surplus, np.argsort(floors - shares, kind="stable"))
+            floors = _hand_out(floors, surplus, _descending(shares - floors, random))
             budgets[left] = np.minimum(floors, counts[left])
             break
         budgets[left[full]] = counts[left[full]]
@@ -98,3 +103,14 @@ def _hand_out(budgets: Int64Array, surplus: int, order: Int64Array) -> Int64Arra
     """One more for the first ``surplus`` groups of an order."""
     budgets[order[:surplus]] += 1
     return budgets
+
+
+def _descending(
+    values: npt.NDArray[np.int64] | npt.NDArray[np.float64], random: np.random.Generator | None
+) -> Int64Array:
+    """Positions from the largest value to the smallest; of equal ones the first, or in any order."""
+    if random is None:
+        return np.argsort(-values, kind="stable")
+    ties = random.permutation(len(values))
+    order: Int64Array = ties[np.argsort(-values[ties], kind="stable")]
+    return order

@@ -23,6 +23,7 @@ class Purpose(IntEnum):
     EXAMPLES = 6  # synthetic data of examples and tests
     DOWNSAMPLING = 8  # index: of a trigger's epoch
     HOLDOUT = 9  # index: a block of keys; which samples a model for comparison is trained on
+    BUDGETS = 10  # index: trigger; which of several groups gets one more where not all can
     TRIGGER = 7  # index: which of a trigger's streams, such as the number of its evaluation
 
 

@@ -169,7 +169,11 @@ def check_allowed(data: DataSection, code_root: str | None, *, allow_user_code: 
 
 
 def code_identity(
-    model: ModelSection | None, data: DataSection, root: str | None, further: Iterable[ModelSection] = ()
+    model: ModelSection | None,
+    data: DataSection,
+    root: str | None,
+    models: Iterable[ModelSection] = (),
+    plugins: Iterable[type] = (),
 ) -> CodeIdentity:
     """What code a training or evaluation would run, as a digest that changes whenever that code does.
 
@@ -180,7 +184,8 @@ def code_identity(
         model: of a training; None: evaluations find it by its digest.
         data: how samples become inputs.
         root: folder that user code may be imported from, or None.
-        further: models that are trained beside it.
+        models: those that are trained beside it.
+        plugins: classes that run in the job.
 
     Returns:
         digest None, with a notice that says why, when the code reads what cannot be captured (files, environment,
@@ -193,7 +198,8 @@ def code_identity(
             references.append(text.strip())
         else:
             inline[key] = text
-    references += [_reference_of(other) for other in further]
+    references += [_reference_of(other) for other in models]
+    references += [f"{plugin.__module__}:{plugin.__qualname__}" for plugin in plugins]
     return identity_of(references, inline, root)
 
 

@@ -73,7 +73,7 @@ def downsampling_part(
         seconds_saved=saved,
         seconds_net=saved - spent,
         total_seconds=_total_seconds(triggers),
-        verdict=f"{_of_time(saved, spent)} {_of_scores(composite, baselines)}",
+        verdict=" ".join((_of_time(saved, spent), _of_scores(composite, baselines), *_of_other_passes(used))),
         baselines=baselines,
     )
 
@@ -139,16 +139,27 @@ def _of_scores(composite: Composite, baselines: Sequence[BaselinePart]) -> str:
         return "No score can be compared with a baseline."
     if len(compared) == 1:
         [(score, kind, best)] = compared
-        outcome = "no difference" if abs(score - best) <= INSIGNIFICANT else "better" if score > best else "worse"
-        of = f"the best baseline ({_IN_WORDS[kind]})" if len(completed) > 1 else _IN_WORDS[kind]
-        return f"At equal compute it scores {score:.4f} and {of} {best:.4f}: {outcome}."
+        outcome = "no difference" if abs(score - best) <= INSIGNIFICANT else "higher" if score > best else "lower"
+        of = f"the highest baseline ({_IN_WORDS[kind]})" if len(completed) > 1 else _IN_WORDS[kind]
+        return f"With as many passes it scores {score:.4f} and {of} {best:.4f}: {outcome}."
     better = sum(score - best > INSIGNIFICANT for score, _, best in compared)
     worse = sum(best - score > INSIGNIFICANT for score, _, best in compared)
-    return f"At equal compute it is better than every baseline in {better} of {len(compared)} scores, worse in {worse}."
+    return (
+        f"With as many passes it is above every baseline in {better} of {len(compared)} scores, below one in {worse}."
+    )
+
+
+def _of_other_passes(used: Sequence[TriggerRow]) -> Iterator[str]:
+    """What a strategy runs models for besides training, which its baselines do not."""
+    scored = sum(trigger.samples_scored for trigger in used)
+    auxiliary = sum(trigger.auxiliary_samples for trigger in used)
+    if scored or auxiliary:
+        models = f" and trained models for comparison on {auxiliary:,}" if auxiliary else ""
+        yield f"Besides those passes it scored {scored:,} samples{models}, which baselines do not."
 
 
 def _compared(composite: Composite, baselines: Sequence[BaselinePart]) -> Iterator[tuple[float, BaselineKind, float]]:
-    """Of each score that the pipeline and a baseline have: its own, the best baseline and that one's."""
+    """Of each score that the pipeline and a baseline have: its own, the highest baseline and that one's."""
     for handler, datasets in composite.items():
         for dataset, metrics in datasets.items():
             for metric, score in metrics.items():

@@ -36,6 +36,7 @@ class Trainings:
         self._last_model: str | None = None
         self._left: trainer_pb.DownsamplingResult | None = None
         """What the last downsampled training left for the next one."""
+        self._left_by: DownsamplingStrategy | None = None
         # Sections are encoded once: a trigger's fixed cost should hold nothing that can be done before.
         self._selection = to_value(SELECTION_POLICIES.dump(config.selection_strategy))
         self._training = to_value(config.training.model_dump(mode="json"))
@@ -105,7 +106,7 @@ class Trainings:
                         self._events.add(progress=True, training=status)
         assert result is not None, "a training that ends well sends its result"
         if result.HasField("downsampling"):
-            self._left = result.downsampling
+            self._left, self._left_by = result.downsampling, self._config.selection_strategy.downsampling(index)
         status.done, status.reused, status.queued = True, result.reused, False
         status.samples = status.total_samples = result.samples_trained
         self._events.add(training=status)
@@ -153,7 +154,7 @@ class Trainings:
         if strategy is None:
             return
         request.downsampling.CopyFrom(to_value(DOWNSAMPLING_STRATEGIES.dump(strategy)))
-        if self._left is None:
+        if self._left is None or strategy != self._left_by:  # another strategy's models and scores are other things
             return
         if strategy.reused and self._left.HasField("scores"):
             request.scores = self._left.scores

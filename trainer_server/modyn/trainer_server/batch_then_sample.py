@@ -37,15 +37,18 @@ class BatchThenSampleFeed(Feed):
     def _parts(self, epoch: int, random: np.random.Generator, *, last: bool) -> Iterator[Batch]:
         """What is kept of each batch. Sizes are such that they add up to the target of the epoch."""
         strategy = self._work.strategy
+        target = strategy.target_size(len(self.source))
+        # Batches get what their share rounds to, up or down by chance: each has its turn, in whatever order they come.
+        offset = int(random.integers(strategy.ratio_max))
         seen = chosen = 0
         first: Batch | None = None
         for batch in self.source.epoch(epoch, last=last):
             first = first or batch
             seen += len(batch)
-            size = strategy.ratio * seen // strategy.ratio_max - chosen
-            if size > 0:
-                chosen += size
-                yield self._choose(batch, size, random)
+            due = min(target, (strategy.ratio * seen + offset) // strategy.ratio_max)
+            if due > chosen:
+                yield self._choose(batch, min(due - chosen, len(batch)), random)
+                chosen = due
         if not chosen and first is not None:  # a small set, of which at least one is trained
             yield self._choose(first, 1, random)
 
@@ -59,6 +62,8 @@ class BatchThenSampleFeed(Feed):
 
 class _All:
     """Makes a source know the places of all samples."""
+
+    fixed = True
 
     def known(self, epoch: int) -> bool:
         return True

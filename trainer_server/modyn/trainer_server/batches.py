@@ -33,6 +33,10 @@ Float32Array = npt.NDArray[np.float32]
 class Narrowing(Protocol):
     """Which samples of the training set an epoch trains on."""
 
+    @property
+    def fixed(self) -> bool:
+        """Whether all epochs train on the same samples."""
+
     def known(self, epoch: int) -> bool:
         """Whether :meth:`choice` can be asked already."""
 
@@ -112,16 +116,20 @@ class BatchSource:
             if (batch := self._batch(samples, places, weighted=False)) is not None:
                 yield batch
 
-    def load(self) -> None:
-        """Reads the whole set into memory, if it is small enough: for epochs that each need other samples of it."""
-        if self._kept is not None or self._keep_bytes <= 0:
-            return
-        keep = KeptSamples(self._keep_bytes)
-        reading = self._read(self._reading(-1, None, self.batch_size), keep)
-        for _ in reading:
-            if keep.full:
-                reading.close()
-                return
+    def load(self) -> Int64Array | None:
+        """Reads the whole set into memory, if it is small enough: for epochs that each need other samples of it.
+
+        Returns:
+            Positions in the set of the samples that storage still has, ascending, int64; None: it was not read.
+        """
+        if self._kept is None and self._keep_bytes > 0:
+            keep = KeptSamples(self._keep_bytes)
+            reading = self._read(self._reading(-1, None, self.batch_size), keep)
+            for _ in reading:
+                if keep.full:
+                    reading.close()
+                    return None
+        return None if self._kept is None else self._kept.places
 
     def epoch(self, epoch: int, *, last: bool = True) -> Iterator[Batch]:
         """The batches of one epoch; epochs come in order, from 0."""
@@ -147,6 +155,11 @@ class BatchSource:
                 f"all {total} samples of the training set were deleted after they had been selected; there is nothing "
                 "to train on. Run the pipeline again: it will select from the samples that are left"
             )
+        if self._narrowing is not None and self.num_deleted and not self.num_unlabelled:
+            return (
+                "all samples that were chosen of the training set were deleted after it had been selected; there is "
+                "nothing to train on. Run the pipeline again: it will select from the samples that are left"
+            )
         gone = f" ({self.num_deleted} of {total} samples were deleted meanwhile)" if self.num_deleted else ""
         return f"no sample of the training set has a label; there is nothing to train on{gone}"
 
@@ -163,8 +176,8 @@ class BatchSource:
         if self._ahead is None or self._ahead.number != epoch:
             self.prefetch(epoch)
         assert self._ahead is not None
-        whole = self._narrowing is None or self._narrowing.choice(epoch) is None
-        keep = KeptSamples(self._keep_bytes) if epoch == 0 and not last and whole else None
+        serve_again = self._narrowing is None or self._narrowing.fixed or self._narrowing.choice(epoch) is None
+        keep = KeptSamples(self._keep_bytes) if epoch == 0 and not last and serve_again else None
         more = not last and (self._narrowing is None or self._narrowing.known(epoch + 1))
         yield from self._read(self._ahead, keep, then=epoch + 1 if more else None)
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import InternalError
+from modyn.core.errors import InternalError, InvalidInputError
 from modyn.core.plugins.downsampling import (
     Candidates,
     Choice,
@@ -54,10 +54,12 @@ class Costs:
     choose_seconds: float = 0.0
     auxiliary_seconds: float = 0.0
     auxiliary_samples: int = 0
+    load_seconds: float = 0.0
+    """Reading samples before it is known which of them an epoch trains on."""
 
     @property
     def seconds(self) -> float:
-        return self.score_seconds + self.choose_seconds + self.auxiliary_seconds
+        return self.score_seconds + self.choose_seconds + self.auxiliary_seconds + self.load_seconds
 
     @contextmanager
     def timing(self, what: str) -> Iterator[None]:
@@ -95,7 +97,11 @@ class Downsampling(Generic[S_co]):
         """What a :class:`ScoringStrategy` chooses, checked."""
         assert isinstance(self.strategy, ScoringStrategy)
         with self.costs.timing("choose_seconds"):
-            choice = self.strategy.choose(candidates, size, random)
+            try:
+                choice = self.strategy.choose(candidates, size, random)
+            except InvalidInputError as error:
+                name = self.strategy.plugin_name
+                raise InvalidInputError(f"downsampling strategy {name}: {error.message}") from error
             check_choice(self.strategy, choice, len(candidates), size)
         return choice
 
@@ -105,6 +111,9 @@ class Feed(ABC):
 
     wants_losses = False
     """Whether :meth:`trained` looks at losses."""
+
+    steps = 1
+    """How many batches of the planned epoch the last batch stands for, where epochs are shorter than planned."""
 
     def __init__(self, source: BatchSource, record: TrainedRecord | None = None, costs: Costs | None = None) -> None:
         self.source = source
@@ -141,6 +150,9 @@ class _ChoiceFeed(Feed, Generic[S_co]):
         self._work = work
         self._choice: Choice | None = None
         source.narrow(self)
+
+    fixed = False
+    """Whether all epochs train on the same samples."""
 
     def known(self, epoch: int) -> bool:
         """Whether the choice of the next epoch can be asked already."""
@@ -189,23 +201,33 @@ class IndexFeed(_ChoiceFeed[IndexStrategy]):
 
     def __init__(self, source: BatchSource, work: Downsampling[IndexStrategy]) -> None:
         super().__init__(source, work)
-        self._epoch = -1
+        self._choices: dict[int, Choice] = {}
+        self._present: Int64Array | None = None
+        several = work.schedule.epochs > 1
+        self.fixed = several and np.array_equal(self._chosen(0).positions, self._chosen(1).positions)
 
     def known(self, epoch: int) -> bool:
         return True
 
     def choice(self, epoch: int) -> Choice | None:
-        if self._epoch != epoch:
-            work, num_samples = self._work, len(self.source)
-            with work.costs.timing("choose_seconds"):
-                choice = work.strategy.choose(num_samples, epoch, work.random)
-                check_choice(work.strategy, choice, num_samples, work.strategy.target_size(num_samples))
-            self._epoch, self._choice = epoch, choice
-        return self._choice
+        choice = self._choices.get(epoch)
+        if choice is None:  # of the current epoch, and of the next one that is being read meanwhile
+            choice = self._chosen(epoch)
+            self._choices = {known: c for known, c in self._choices.items() if known >= epoch - 1} | {epoch: choice}
+        return choice
+
+    def _chosen(self, epoch: int) -> Choice:
+        work, present = self._work, self._present
+        num_samples = len(self.source) if present is None else len(present)
+        with work.costs.timing("choose_seconds"):
+            choice = work.strategy.choose(num_samples, epoch, work.random)
+            check_choice(work.strategy, choice, num_samples, work.strategy.target_size(num_samples))
+        return choice if present is None else Choice(present[choice.positions], choice.weights)
 
     def _begin(self, epoch: int) -> None:
-        if epoch == 0 and self._work.schedule.epochs > 1:
-            self.source.load()  # each epoch needs others
+        if epoch == 0 and self._work.schedule.epochs > 1 and not self.fixed:
+            with self._work.costs.timing("load_seconds"):
+                self._present = self.source.load()  # each epoch needs others
 
 
 class PruningFeed(_ChoiceFeed[PruningStrategy]):
@@ -216,14 +238,17 @@ class PruningFeed(_ChoiceFeed[PruningStrategy]):
     def __init__(self, source: BatchSource, work: Downsampling[PruningStrategy]) -> None:
         super().__init__(source, work)
         self._losses: Float32Array = work.book.of_set(Score.LOSS, work.costs)
-        self._unread: list[tuple[Batch, torch.Tensor]] = []
+        self._unread: list[tuple[Int64Array, Int64Array, torch.Tensor]] = []
+        self._batches = 0
+        """Of the epoch so far."""
 
     def _begin(self, epoch: int) -> None:
-        work, self._choice = self._work, None
+        work, self._choice, self._batches = self._work, None, 0
         if np.isnan(self._losses).all():
             return
         if epoch == 0 and work.schedule.epochs > 1:
-            self.source.load()
+            with work.costs.timing("load_seconds"):
+                self.source.load()
         with work.costs.timing("choose_seconds"):
             choice = work.strategy.prune(self._losses, epoch, work.schedule.epochs, work.random(epoch))
             check_choice(work.strategy, choice, len(self._losses), None)
@@ -232,18 +257,25 @@ class PruningFeed(_ChoiceFeed[PruningStrategy]):
     def trained(self, batch: Batch, losses: torch.Tensor | None) -> None:
         super().trained(batch, losses)
         assert losses is not None  # they are wanted
-        self._unread.append((batch, losses))  # reading one would wait for a GPU
+        assert batch.places is not None  # the source is narrowed
+        self._unread.append((batch.keys, batch.places, losses))  # reading one would wait for a GPU
+        self._batches += 1
+        self.steps = self._planned(self._batches) - self._planned(self._batches - 1)
+
+    def _planned(self, batches: int) -> int:
+        """How many batches of a whole epoch so many of this one are, so that learning rates follow the plan."""
+        schedule = self._work.schedule
+        if self._choice is None or schedule.open_ended:
+            return batches
+        here = max(1, -(-len(self._choice) // self.source.batch_size))
+        return min(batches, here) * schedule.batches_per_epoch // here
 
     def end_epoch(self) -> None:
         super().end_epoch()
-        self._read()
-
-    def _read(self) -> None:
-        for batch, losses in self._unread:
-            assert batch.places is not None  # the source is narrowed
+        for keys, places, losses in self._unread:
             values = losses.float().cpu().numpy()
-            self._losses[batch.places] = values
-            self._work.book.note(batch.keys, {Score.LOSS: values})
+            self._losses[places] = values
+            self._work.book.note(keys, {Score.LOSS: values})
         self._unread.clear()
 
 

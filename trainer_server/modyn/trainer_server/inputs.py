@@ -6,6 +6,7 @@ import importlib.metadata
 import os
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from modyn.core.config.pipeline import DataSection, ModelSection, TrainingSection
 from modyn.core.config.problems import parse_section
@@ -19,7 +20,7 @@ from modyn.proto.trainer_server_pb2 import TrainRequest
 from modyn.trainer_server.downsampling.rho_loss import RHOLoss
 from modyn.trainer_server.strategies import strategy_of
 
-INPUT_FORMAT_VERSION = 2
+INPUT_FORMAT_VERSION = 1
 """Part of every input digest; raised when a training of the same inputs would give other weights than before."""
 
 _WITHOUT_INFLUENCE = frozenset(
@@ -93,23 +94,27 @@ class TrainingInputs:
 
     def code(self) -> CodeIdentity:
         """What code the job will run."""
-        further = (self.strategy.il_training_config.model,) if isinstance(self.strategy, RHOLoss) else ()
-        return code_identity(self.model, self.data, self.code_root, further)
+        models = (self.strategy.il_training_config.model,) if isinstance(self.strategy, RHOLoss) else ()
+        plugins = () if self.strategy is None else (type(self.strategy),)
+        return code_identity(self.model, self.data, self.code_root, models, plugins)
 
     def digest(self, training_set: TrainingSet, code_digest: str) -> str:
         """Changes whenever anything does that the weights depend on."""
         request = self.request
         to_pass = request.num_samples_to_pass if request.HasField("num_samples_to_pass") else None
         training = self.training.model_dump(mode="json", exclude=set(_WITHOUT_INFLUENCE))
-        downsampling = {}
+        more: dict[str, Any] = {}
+        if training_set.has_weights:
+            more["divisor_of_weighted_losses"] = "number of samples"  # it was their sum once
         if self.strategy is not None:
-            downsampling = {
+            more |= {
                 "downsampling": DOWNSAMPLING_STRATEGIES.dump(self.strategy),
+                "scipy": importlib.metadata.version("scipy"),
                 "scores": request.scores if request.HasField("scores") else None,
                 "auxiliary_models": list(request.auxiliary_models),
             }
         return digest_inputs(
-            downsampling
+            more
             | {
                 "format": INPUT_FORMAT_VERSION,
                 "initial_model": self.initial_model,

@@ -75,17 +75,14 @@ class Split:
 
     @staticmethod
     def of(samples: TrainingSamples, strategy: RHOLoss, seed: int) -> Split:
-        """A part that would be empty gets one sample of the other."""
+        """Sets so small that nothing, or everything, would be held out are not split."""
         keys = samples.keys.to_array()
         mask = held_out(keys, seed, strategy.holdout_set_ratio, strategy.holdout_set_ratio_max)
-        if len(keys) > 1 and (mask.all() or not mask.any()):
-            one = np.argmin(keys)
-            mask[one] = not mask[one]
+        if mask.all() or not mask.any():
+            return Split(samples, ())
         first, second = samples.take(np.flatnonzero(mask)), samples.take(np.flatnonzero(~mask))
-        if strategy.holdout_set_strategy == "Twin" and len(first) and len(second):
+        if strategy.holdout_set_strategy == "Twin":
             return Split(samples, ((first, ~mask), (second, mask)))
-        if not len(first):  # a single sample
-            return Split(samples, ((samples, np.ones(len(keys), dtype=np.bool_)),))
         return Split(second, ((first, np.ones(len(second), dtype=np.bool_)),))
 
 
@@ -116,8 +113,13 @@ class IrreducibleLosses:
         earlier = list(self.request.auxiliary_models)
         missing = book.unknown(Score.IRREDUCIBLE_LOSS)
         values = book.of_set(Score.IRREDUCIBLE_LOSS, self.costs)
-        if not missing.any():
-            book.fix(Score.IRREDUCIBLE_LOSS, values)
+        if not missing.any() or not split.parts:
+            if missing.any():
+                self.notice(
+                    f"trigger {self.request.trigger_index}: too few samples to hold any out for RHOLoss; it chooses by "
+                    "their loss alone"
+                )
+            book.fix(Score.IRREDUCIBLE_LOSS, np.nan_to_num(values))
             return earlier
         digests = []
         for number, (samples, judged) in enumerate(split.parts):

@@ -67,8 +67,8 @@ def run(payload: bytes, emit: Emit) -> None:
     progress.started(schedule)
     if section.drop_last_batch and not schedule.drop_last:
         progress.notice(
-            f"training.drop_last_batch: the training set has {job.training_set.num_samples} samples, fewer than one "
-            f"batch of {section.batch_size}; they are trained as one batch"
+            f"training.drop_last_batch: an epoch has {schedule.samples_per_epoch} samples, fewer than one batch of "
+            f"{section.batch_size}; they are trained as one batch"
         )
     try:
         train_seconds = train(setup, feed, progress)

@@ -74,6 +74,11 @@ class KeptSamples:
                 self._row_at[places] = np.arange(len(places))
         self._rows = rows
 
+    @property
+    def places(self) -> Int64Array | None:
+        """Positions of what is kept, ascending, int64 [m]; None if they were not collected."""
+        return self._places
+
     def batches(self, order: Int64Array | None, size: int) -> Iterator[tuple[Int64Array | None, SampleBatch]]:
         """All samples in batches, each with their positions in the training set.
 

@@ -15,6 +15,7 @@ from modyn.core.errors import InvalidInputError, JobFailedError, ModynError
 from modyn.models.usercode import describe_error
 from modyn.trainer_server.batch import Batch
 from modyn.trainer_server.feeds import Feed
+from modyn.trainer_server.learning_rates import LearningRates
 from modyn.trainer_server.losses import Loss
 from modyn.trainer_server.optimizers import build_optimizers, build_scheduler
 from modyn.trainer_server.progress import Progress
@@ -58,11 +59,13 @@ def train(setup: Setup, feed: Feed, progress: Progress) -> float:
         JobFailedError: the loss or the weights became infinite.
     """
     model, schedule, scaler = setup.model, setup.schedule, setup.scaler
-    step_every = setup.section.lr_scheduler.step_every if setup.section.lr_scheduler else None
+    rates = LearningRates(setup.scheduler, setup.section.lr_scheduler, schedule)
     model.train()
     started = before = 0.0
-    for epoch in range(schedule.epochs):
-        for batch in feed.epoch(epoch, last=epoch == schedule.epochs - 1):
+    over = False
+    for epoch in schedule.numbers():
+        batches_before = progress.batches
+        for batch in feed.epoch(epoch, last=epoch == schedule.epochs - 1 and not schedule.open_ended):
             if not progress.batches:
                 started, before = time.perf_counter(), feed.costs.seconds
                 progress.first_batch(after_seconds=before)
@@ -83,16 +86,15 @@ def train(setup: Setup, feed: Feed, progress: Progress) -> float:
 
             feed.trained(batch, losses)
             progress.batch_done(loss, len(batch))
-            if step_every == "batch":
-                _step(setup.scheduler, loss)
-            if schedule.cut_short and progress.batches >= schedule.total_batches:
+            rates.batch_done(loss, feed.steps)
+            if over := schedule.reached(progress.samples, progress.batches):
                 break
 
         if progress.batches:
             feed.end_epoch()
-            epoch_loss = progress.epoch_done()
-            if step_every == "epoch":
-                _step(setup.scheduler, epoch_loss)
+            rates.epoch_done(progress.epoch_done())
+        if over or progress.batches == batches_before:  # no epoch will ever have a batch again
+            break
     progress.report()
     if not progress.batches:
         raise InvalidInputError(feed.source.why_empty())
@@ -138,13 +140,6 @@ def _scaler(section: TrainingSection, device: torch.device) -> torch.amp.GradSca
         return torch.amp.GradScaler(device.type, **{"enabled": enabled, **(section.grad_scaler_config or {})})
     except (TypeError, ValueError, AssertionError) as error:
         raise InvalidInputError(f"training.grad_scaler_config: {error}") from error
-
-
-def _step(scheduler: lr_scheduler.LRScheduler | None, loss: float | torch.Tensor) -> None:
-    if isinstance(scheduler, lr_scheduler.ReduceLROnPlateau):
-        scheduler.step(float(loss))
-    elif scheduler is not None:
-        scheduler.step()
 
 
 def _check_weights(model: nn.Module) -> None:

@@ -30,6 +30,7 @@ class Loss:
     Without weights it is the criterion with its own reduction. Weights w multiply the losses l of the samples before
     they are averaged as the criterion does it: ``sum(w * l) / n``, or ``sum(w * l)`` with ``reduction: sum``. The
     divisor does not depend on w: with weights of inverse probabilities, a batch's loss is then an unbiased estimate.
+    With class weights c of the criterion (0 for ignored labels) it is ``sum(w * c * l) / sum(w * c) * mean(w)``.
 
     Args:
         section: name of a class in ``torch.nn`` and its keyword arguments.
@@ -94,6 +95,20 @@ class Loss:
         """Whether the model's outputs are probabilities already."""
         return isinstance(self._plain, nn.BCELoss)
 
+    @property
+    def one_label(self) -> bool:
+        """Whether a label is one class."""
+        return isinstance(self._plain, _INDEX_TARGETS)
+
+    @property
+    def binary(self) -> bool:
+        """Whether labels lie between 0 and 1."""
+        return isinstance(self._plain, _PROBABILITY_TARGETS)
+
+    @property
+    def name(self) -> str:
+        return self._name
+
     def _checked(self, outputs: Any, labels: torch.Tensor, keys: Int64Array) -> torch.Tensor:
         """The labels as the criterion takes them, on the outputs' device."""
         if not isinstance(outputs, torch.Tensor):
@@ -107,17 +122,25 @@ class Loss:
         return losses
 
     def _average(self, losses: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        total = (losses.flatten(1).T * weights if losses.ndim > 1 else losses * weights).sum()
-        return total if self._sum else total.div(self._divisor(losses, target))
+        total = _times(losses, weights).sum()
+        return total if self._sum else total.div(self._divisor(losses, target, weights))
 
-    def _divisor(self, losses: torch.Tensor, target: torch.Tensor) -> torch.Tensor | int:
-        """What the criterion itself divides by."""
+    def _divisor(self, losses: torch.Tensor, target: torch.Tensor, weights: torch.Tensor) -> torch.Tensor | int:
+        """What the criterion itself would divide by for all samples for which the weighted ones stand.
+
+        Where it counts every loss alike, that is how many there are. Class weights and labels to be ignored may depend
+        on what was chosen, so there the batch's own weights say how large their mean is.
+        """
         if not isinstance(self._plain, (nn.CrossEntropyLoss, nn.NLLLoss)) or target.is_floating_point():
             return losses.numel()
-        counts = target != self._plain.ignore_index
-        if self._plain.weight is None:
-            return counts.sum()
-        return self._plain.weight[target.clamp(min=0)][counts].sum()
+        counts = (target != self._plain.ignore_index).to(weights.dtype)
+        if self._plain.weight is not None:
+            counts *= self._plain.weight[target.clamp(min=0)]
+        elif bool((counts == 1).all()):
+            return losses.numel()
+        tiny = torch.finfo(weights.dtype).tiny
+        weighted = _times(counts, weights).sum() * len(weights) / weights.sum().clamp(min=tiny)
+        return weighted.clamp(min=tiny)
 
     @contextmanager
     def _fitting(self, outputs: torch.Tensor, labels: torch.Tensor) -> Iterator[None]:
@@ -179,6 +202,11 @@ class Loss:
             f"{_KEY} {self._name} does not fit: the model puts out {_described(outputs)}, the labels are "
             f"{_described(labels)}: {reason}"
         )
+
+
+def _times(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Values of samples, [n, …], times the weights of these, [n]."""
+    return values.flatten(1).T * weights if values.ndim > 1 else values * weights
 
 
 def _sample_means(losses: torch.Tensor) -> torch.Tensor:

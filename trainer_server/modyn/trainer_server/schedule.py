@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from modyn.core.config.pipeline import TrainingSection
 from modyn.core.plugins.downsampling import DownsamplingStrategy, PassesStrategy, PruningStrategy
@@ -19,6 +21,7 @@ class Schedule:
         total_samples: over all epochs.
         total_batches: over all epochs.
         drop_last: whether the last batch of an epoch is left out when it is not full.
+        open_ended: epochs may be shorter than planned, so that ``total_samples`` takes more of them.
     """
 
     samples_per_epoch: int
@@ -27,11 +30,17 @@ class Schedule:
     total_samples: int
     total_batches: int
     drop_last: bool
+    open_ended: bool = False
 
-    @property
-    def cut_short(self) -> bool:
-        """Whether the last epoch ends early."""
-        return self.total_batches < self.epochs * self.batches_per_epoch
+    def reached(self, samples: int, batches: int) -> bool:
+        """Whether the training is over in the middle of an epoch, after so many of both."""
+        if self.open_ended:
+            return samples >= self.total_samples
+        return batches >= self.total_batches < self.epochs * self.batches_per_epoch
+
+    def numbers(self) -> Iterable[int]:
+        """Of the epochs."""
+        return itertools.count() if self.open_ended else range(self.epochs)
 
     @staticmethod
     def of(num_samples: int, training: TrainingSection, num_samples_to_pass: int | None) -> Schedule:
@@ -65,10 +74,14 @@ class Schedule:
     ) -> Schedule:
         """The totals for a training set that a strategy narrows.
 
-        What a :class:`PruningStrategy` will leave out is not known before: they are then the most that there can be.
+        What a :class:`PruningStrategy` will leave out is not known before: its epochs are planned as whole ones, and
+        learning-rate schedules go on as if they were.
         """
         if isinstance(strategy, PruningStrategy):
-            return Schedule.of(num_samples, training, num_samples_to_pass)
+            whole = Schedule.of(num_samples, training, num_samples_to_pass)
+            if num_samples_to_pass is None:
+                return whole
+            return replace(whole, total_samples=num_samples_to_pass, open_ended=True)
         if isinstance(strategy, PassesStrategy):
             whole = Schedule.of(num_samples, training, num_samples_to_pass)
             return Schedule.of(num_samples, training, strategy.target_size(whole.total_samples))

@@ -31,8 +31,7 @@ class ScoreBook:
     """
 
     def __init__(self, keys: Int64Array, kept: Sequence[Score] = (), earlier: pa.Table | None = None) -> None:
-        self._order = np.argsort(keys, kind="stable")
-        self._keys = keys[self._order]
+        self._keys, self._rows = np.unique(keys, return_inverse=True)
         self._kept = tuple(kept)
         self._values: dict[Score, Float32Array] = {}
         self._known: dict[Score, npt.NDArray[np.bool_]] = {}
@@ -54,25 +53,24 @@ class ScoreBook:
         Args:
             values: in the order of the training set, float32 [n]; NaN: none.
         """
-        ordered = values[self._order]
-        known = ~np.isnan(ordered)
-        self.note(self._keys[known], {score: ordered[known]})
+        known = np.flatnonzero(~np.isnan(values))
+        self.note(self._keys[self._rows[known]], {score: values[known]})
 
     def unknown(self, score: Score) -> npt.NDArray[np.bool_]:
         """Which samples of the set have no such score yet, in its order, bool [n]."""
         known = self._known.get(score)
-        missing = np.ones(len(self._keys), dtype=np.bool_)
-        if known is not None:
-            missing[self._order] = ~known
+        if known is None:
+            return np.ones(len(self._rows), dtype=np.bool_)
+        missing: npt.NDArray[np.bool_] = ~known[self._rows]
         return missing
 
     def of_set(self, score: Score, costs: Costs) -> Float32Array:
         """A score of one number in the order of the set, float32 [n], NaN where it is not known."""
-        values = np.full(len(self._keys), np.nan, dtype=np.float32)
-        known = self._known.get(score)
-        if known is not None:
-            values[self._order[known]] = self._values[score][known]
-            costs.scores_reused += int(np.count_nonzero(known))
+        missing = self.unknown(score)
+        values = np.full(len(self._rows), np.nan, dtype=np.float32)
+        if not missing.all():
+            values[~missing] = self._values[score][self._rows[~missing]]
+            costs.scores_reused += int(np.count_nonzero(~missing))
         return values
 
     def columns(self, batch: Batch, scorer: Scorer, costs: Costs) -> dict[Score, Float32Array]:
@@ -118,7 +116,6 @@ class ScoreBook:
         for score in self._kept:
             complete &= self._known.get(score, np.zeros(len(self._keys), dtype=np.bool_))
         rows = np.flatnonzero(complete)
-        rows = rows[np.concatenate(([True], np.diff(self._keys[rows]) > 0))] if len(rows) else rows
         for start in range(0, len(rows), ROWS_PER_BATCH):
             part = rows[start : start + ROWS_PER_BATCH]
             columns: dict[str, Any] = {"key": pa.array(self._keys[part])}

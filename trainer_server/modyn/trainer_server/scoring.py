@@ -106,6 +106,11 @@ class Scorer:
                 "at, need one score per class, [n, classes]"
             )
         scores = outputs[:, None] if outputs.ndim == 1 else outputs
+        if not (self._loss.one_label or (self._loss.binary and scores.shape[1] == 1)):
+            raise InvalidInputError(
+                f"with {self._loss.name} and outputs {list(outputs.shape)} a sample has no class probabilities, which "
+                "the downsampling strategy looks at; use a classifier with one label per sample, or another strategy"
+            )
         if scores.shape[1] > 1:
             return scores if self._loss.takes_probabilities else torch.softmax(scores, dim=1)
         positive = scores if self._loss.takes_probabilities else torch.sigmoid(scores)
@@ -155,8 +160,8 @@ class Collected:
         return np.concatenate(self._keys)
 
     def candidates(self) -> Candidates:
-        """All samples, as strategies are told of them."""
-        columns = {need: np.concatenate(parts) for need, parts in self._columns.items()}
+        """All samples, as strategies are told of them; asked once, as the parts are let go."""
+        columns = {need: np.concatenate(self._columns.pop(need)) for need in list(self._columns)}
         return candidates_of(np.concatenate(self._labels), columns)
 
 
@@ -167,7 +172,9 @@ def candidates_of(labels: Column, columns: dict[Score, Float32Array]) -> Candida
         labels: [n] or [n, k], of any type.
         columns: by what they are, [n] or [n, …].
     """
-    if labels.ndim > 1 or not np.issubdtype(labels.dtype, np.integer):
+    if np.issubdtype(labels.dtype, np.floating) and not (labels == np.floor(labels)).all():
+        labels = np.zeros(len(labels), dtype=np.int64)
+    elif labels.ndim > 1 or not np.issubdtype(labels.dtype, np.integer):
         _, labels = np.unique(labels, axis=0, return_inverse=True)
     classes = labels.reshape(-1).astype(np.int64, copy=False)
     return Candidates(classes, **{need.value: values for need, values in columns.items()})

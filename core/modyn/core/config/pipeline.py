@@ -50,6 +50,8 @@ __all__ = [
     "PipelineSection",
     "Section",
     "TrainingSection",
+    "checked_model_config",
+    "checked_model_id",
     "evaluation_datasets",
 ]
 
@@ -60,6 +62,32 @@ class PipelineSection(Section):
     name: str = Field(min_length=1, max_length=200, description="Name of the pipeline, need not be unique.")
     description: str | None = Field(None, description="For people.")
     version: str | None = Field(None, description="For people.")
+
+
+def checked_model_id(model: str) -> str:
+    """A model of the zoo or a reference; anything else is a ValueError that says so."""
+    if ":" in model:
+        if not is_reference(model):
+            raise ValueError("expected module:attribute, such as my_project.models:Net")
+        return model
+    if model in MODELS.planned and model not in MODELS.names():
+        raise planned_error(f"model {model!r}")
+    try:
+        MODELS.get(model)
+    except InvalidInputError as error:
+        raise ValueError(f"{error.message}, or module:attribute") from error
+    return model
+
+
+def checked_model_config(model: str, config: Any, context: Any) -> Any:
+    """The model's own fields, every default filled in; user models check theirs when they are built."""
+    if ":" in model or not isinstance(config, Mapping):
+        return config
+    plugin = MODELS.get(model)
+    try:
+        return plugin.model_validate(config, context=context).model_dump(mode="json")
+    except ValidationError as error:
+        raise nested_error(error, plugin) from error
 
 
 class ModelSection(Section):
@@ -74,30 +102,12 @@ class ModelSection(Section):
     @field_validator("id")
     @classmethod
     def _check_id(cls, model: str) -> str:
-        if ":" in model:
-            if not is_reference(model):
-                raise ValueError("expected module:attribute, such as my_project.models:Net")
-            return model
-        if model in MODELS.planned and model not in MODELS.names():
-            raise planned_error(f"model {model!r}")
-        try:
-            MODELS.get(model)
-        except InvalidInputError as error:
-            raise ValueError(f"{error.message}, or module:attribute") from error
-        return model
+        return checked_model_id(model)
 
     @field_validator("config", mode="before")
     @classmethod
     def _check_config(cls, config: Any, info: ValidationInfo) -> Any:
-        """The model's own fields, every default filled in; user models check theirs when they are built."""
-        model = info.data.get("id", ":")
-        if ":" in model or not isinstance(config, Mapping):
-            return config
-        plugin = MODELS.get(model)
-        try:
-            return plugin.model_validate(config, context=info.context).model_dump(mode="json")
-        except ValidationError as error:
-            raise nested_error(error, plugin) from error
+        return checked_model_config(info.data.get("id", ":"), config, info.context)
 
     @classmethod
     def __get_pydantic_json_schema__(

@@ -84,6 +84,6 @@ def _describe(cls: type[Described], schema: dict[str, Any]) -> None:
     """Adds the accepted keys to a class's JSON Schema, marked deprecated."""
     properties = schema.setdefault("properties", {})
     for key, why in cls.ignored_keys.items():
-        properties.setdefault(key, {"deprecated": True, "description": f"Has no effect: {why}."})
+        properties[key] = {"deprecated": True, "description": f"Has no effect: {why}."}  # also if it is a base's field
     for key, new in cls.renamed_keys.items():
         properties.setdefault(key, {"deprecated": True, "description": f"Now called `{new}`."})

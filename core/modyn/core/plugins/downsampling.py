@@ -37,7 +37,8 @@ class Candidates:
     """n labelled samples as the model sees them, in evaluation mode; what a strategy did not ask for is None.
 
     Attributes:
-        classes: which of the samples have the same label, int64 [n]: any number for each label.
+        classes: which of the samples have the same label, int64 [n]: any number for each label. Labels that are no
+            whole numbers make no classes: all samples are of one.
         loss: of each sample, float32 [n]; finite.
         probabilities: of each class, float32 [n, classes]; for models with one output [n, 2]: 1 - p and p.
         gradients: of a sample's own loss with respect to the model's outputs, float32 [n, outputs]; never divided by
@@ -96,15 +97,15 @@ class DownsamplingStrategy(Plugin, ABC):
     A strategy derives from one of the four kinds below, which say when it is asked and what it is told.
     """
 
+    ratio_max: PositiveInt = Field(100, description="What ratio is a part of; 100: per cent.")
     ratio: PositiveInt = Field(description="Share to train on, in parts of ratio_max.")
-    ratio_max: PositiveInt = Field(100, validate_default=True, description="What ratio is a part of; 100: per cent.")
 
-    @field_validator("ratio_max")
+    @field_validator("ratio")
     @classmethod
-    def _check_ratio(cls, ratio_max: int, info: ValidationInfo) -> int:
-        if info.data.get("ratio", 0) > ratio_max:
-            raise ValueError(f"expected at least the ratio ({info.data['ratio']})")
-        return ratio_max
+    def _check_ratio(cls, ratio: int, info: ValidationInfo) -> int:
+        if ratio > info.data.get("ratio_max", ratio):
+            raise ValueError(f"expected at most ratio_max ({info.data['ratio_max']})")
+        return ratio
 
     def target_size(self, num_samples: int) -> int:
         """How many of the samples to keep: ``ratio/ratio_max`` of them, rounded down, at least one if any."""
@@ -215,7 +216,7 @@ class PruningStrategy(DownsamplingStrategy):
 
 
 class PassesStrategy(DownsamplingStrategy):
-    """Trains on all samples, for ``ratio/ratio_max`` of the epochs, down to a batch."""
+    """Trains on all samples, for ``ratio/ratio_max`` of the epochs, rounded up to whole batches."""
 
 
 DOWNSAMPLING_STRATEGIES: Registry[DownsamplingStrategy] = Registry(

@@ -84,15 +84,15 @@ class PresamplingStrategy(Plugin, ABC):
     over_triggers: ClassVar[bool] = False
     """It makes sense only where candidates come from several triggers."""
 
+    ratio_max: PositiveInt = Field(100, description="What ratio is a part of; 100: per cent.")
     ratio: PositiveInt = Field(description="Share to keep, in parts of ratio_max.")
-    ratio_max: PositiveInt = Field(100, validate_default=True, description="What ratio is a part of; 100: per cent.")
 
-    @field_validator("ratio_max")
+    @field_validator("ratio")
     @classmethod
-    def _check_ratio(cls, ratio_max: int, info: ValidationInfo) -> int:
-        if info.data.get("ratio", 0) > ratio_max:
-            raise ValueError(f"expected at least the ratio ({info.data['ratio']})")
-        return ratio_max
+    def _check_ratio(cls, ratio: int, info: ValidationInfo) -> int:
+        if ratio > info.data.get("ratio_max", ratio):
+            raise ValueError(f"expected at most ratio_max ({info.data['ratio_max']})")
+        return ratio
 
     def target_size(self, num_candidates: int) -> int:
         """How many of the candidates to keep: ``ratio/ratio_max`` of them, rounded down, at least one if any."""

@@ -44,5 +44,5 @@ class Craig(GradientStrategy):
 
     def choose(self, candidates: Candidates, size: int, random: np.random.Generator) -> Choice:
         features = gradient_features(candidates, self.full_grad_approximation)
-        medoids = craig(features, per_class(candidates, size))
+        medoids = craig(features, per_class(candidates, size, random))
         return Choice(medoids.positions, mean_one(medoids.sizes.astype(np.float32)))

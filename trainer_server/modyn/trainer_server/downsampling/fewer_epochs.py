@@ -7,7 +7,7 @@ from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, PassesStrat
 
 @DOWNSAMPLING_STRATEGIES.register("FewerEpochs")
 class FewerEpochs(PassesStrategy):
-    """Train on all samples, for ``ratio/ratio_max`` of the epochs, down to a batch.
+    """Train on all samples, for ``ratio/ratio_max`` of the epochs, rounded up to whole batches.
 
     A baseline for other strategies: the same number of samples trained on, all of them equally often. Where it is as
     accurate, choosing samples does not pay. The learning-rate schedule covers the shorter training.

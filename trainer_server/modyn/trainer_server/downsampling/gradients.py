@@ -73,7 +73,9 @@ def finite_scores(column: Float32Array | None, score: Score) -> Float32Array:
     return column
 
 
-def per_class(candidates: Candidates, size: int) -> Iterator[tuple[Int64Array, int]]:
+def per_class(
+    candidates: Candidates, size: int, random: np.random.Generator | None = None
+) -> Iterator[tuple[Int64Array, int]]:
     """Budgets of the classes, in proportion to their samples and adding up to ``size``.
 
     >>> list(per_class(Candidates(np.array([7, 3, 7, 7])), 3))
@@ -82,13 +84,15 @@ def per_class(candidates: Candidates, size: int) -> Iterator[tuple[Int64Array, i
     Args:
         candidates: n samples.
         size: how many to choose of all, 0 <= size <= n.
+        random: decides between classes with equal claims to one more, so that no class is left out for ever; None:
+            the lowest.
 
     Yields:
         for each class, lowest first: positions of its samples, ascending, int64 [n_c]; how many to choose of them,
         which can be 0.
     """
     _, counts = np.unique(candidates.classes, return_counts=True)
-    budgets = proportional_budgets(counts, size)
+    budgets = proportional_budgets(counts, size, random)
     order = np.argsort(candidates.classes, kind="stable").astype(np.int64, copy=False)
     ends = np.cumsum(counts)
     for end, count, budget in zip(ends, counts, budgets, strict=True):

@@ -59,7 +59,7 @@ class GradMatch(GradientStrategy):
         """
         features = gradient_features(candidates, self.full_grad_approximation)
         everyone = (np.arange(len(candidates)), size)
-        groups = per_class(candidates, size) if self.balance else [everyone]
+        groups = per_class(candidates, size, random) if self.balance else [everyone]
         choice = merged([_matched(features.take(part), part, most, random) for part, most in _parts(groups, random)])
         return choice if choice.weights is None else Choice(choice.positions, mean_one(choice.weights))
 
@@ -72,7 +72,7 @@ def _parts(groups: Iterable[tuple[Int64Array, int]], random: np.random.Generator
         else:
             shuffled = random.permutation(positions)
             parts = [np.sort(part) for part in np.array_split(shuffled, -(-budget // MOST))]
-        budgets = proportional_budgets(np.array([len(part) for part in parts]), budget)
+        budgets = proportional_budgets(np.array([len(part) for part in parts]), budget, random)
         yield from ((part, int(share)) for part, share in zip(parts, budgets, strict=True) if share)
 
 

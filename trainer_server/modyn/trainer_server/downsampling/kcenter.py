@@ -55,7 +55,7 @@ class KcenterGreedy(ScoringStrategy):
         return merged(
             [
                 Choice(positions[_centers(embeddings[positions], budget, random)])
-                for positions, budget in per_class(candidates, size)
+                for positions, budget in per_class(candidates, size, random)
                 if budget
             ]
         )

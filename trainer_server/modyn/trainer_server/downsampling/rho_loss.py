@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
-from modyn.core.config.pipeline import ModelSection, TrainingSection
+from modyn.core.config.pipeline import ModelSection, TrainingSection, checked_model_config, checked_model_id
 from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, Candidates, Choice, Score, ScoringStrategy
 
@@ -29,18 +29,15 @@ class IrreducibleLossTraining(TrainingSection):
     il_model_id: str = Field(min_length=1, description="The model: an id of the zoo, or module:attribute.")
     il_model_config: dict[str, Any] = Field({}, validate_default=True, description="Keyword arguments of the model.")
 
+    @field_validator("il_model_id")
+    @classmethod
+    def _check_model(cls, model: str) -> str:
+        return checked_model_id(model)
+
     @field_validator("il_model_config", mode="before")
     @classmethod
-    def _check_model(cls, config: Any, info: ValidationInfo) -> Any:
-        if "il_model_id" not in info.data:
-            return config
-        try:
-            section = ModelSection.model_validate(
-                {"id": info.data["il_model_id"], "config": config}, context=info.context
-            )
-        except ValueError as error:
-            raise ValueError(f"with il_model_id {info.data['il_model_id']!r}: {error}") from error
-        return section.config
+    def _check_config(cls, config: Any, info: ValidationInfo) -> Any:
+        return checked_model_config(info.data.get("il_model_id", ":"), config, info.context)
 
     @property
     def model(self) -> ModelSection:
@@ -70,10 +67,8 @@ class RHOLoss(ScoringStrategy):
     holdout_set_strategy: Literal["Simple", "Twin"] = Field(
         description="Simple: one model, trained on samples that are held out. Twin: two models, each trained on a half."
     )
+    holdout_set_ratio_max: PositiveInt = Field(100, description="What holdout_set_ratio is a part of; 100: per cent.")
     holdout_set_ratio: PositiveInt = Field(description="Share that is held out, in parts of holdout_set_ratio_max.")
-    holdout_set_ratio_max: PositiveInt = Field(
-        100, validate_default=True, description="What holdout_set_ratio is a part of; 100: per cent."
-    )
     il_training_config: IrreducibleLossTraining = Field(
         description="The model that gives irreducible losses, and how it is trained."
     )
@@ -83,15 +78,15 @@ class RHOLoss(ScoringStrategy):
         "where samples have none.",
     )
 
-    @field_validator("holdout_set_ratio_max")
+    @field_validator("holdout_set_ratio")
     @classmethod
-    def _check_holdout(cls, ratio_max: int, info: ValidationInfo) -> int:
-        ratio, strategy = info.data.get("holdout_set_ratio", 0), info.data.get("holdout_set_strategy")
-        if strategy == "Twin" and 2 * ratio != ratio_max:
-            raise ValueError(f"holdout_set_strategy Twin needs a half: expected {2 * ratio} for a ratio of {ratio}")
-        if strategy == "Simple" and ratio >= ratio_max:
-            raise ValueError(f"expected more than holdout_set_ratio ({ratio}), or nothing is left to train on")
-        return ratio_max
+    def _check_holdout(cls, ratio: int, info: ValidationInfo) -> int:
+        ratio_max, strategy = info.data.get("holdout_set_ratio_max"), info.data.get("holdout_set_strategy")
+        if ratio_max is not None and strategy == "Twin" and 2 * ratio != ratio_max:
+            raise ValueError(f"expected half of holdout_set_ratio_max ({ratio_max}) for Twin")
+        if ratio_max is not None and strategy == "Simple" and ratio >= ratio_max:
+            raise ValueError(f"expected less than holdout_set_ratio_max ({ratio_max}), or nothing is left to train on")
+        return ratio
 
     @property
     def needs(self) -> tuple[Score, ...]:

@@ -57,7 +57,7 @@ class Submodular(GradientStrategy):
 
     def choose(self, candidates: Candidates, size: int, random: np.random.Generator) -> Choice:
         features = gradient_features(candidates, self.full_grad_approximation)
-        groups = per_class(candidates, size) if self.balance else [(np.arange(len(candidates)), size)]
+        groups = per_class(candidates, size, random) if self.balance else [(np.arange(len(candidates)), size)]
         return merged(
             [
                 Choice(np.sort(members[self._maximise(CosineSimilarity(features.take(members)), budget)]))

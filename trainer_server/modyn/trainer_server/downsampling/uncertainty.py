@@ -87,7 +87,9 @@ class Uncertainty(ScoringStrategy):
         certainty = self.score_metric.certainty(probabilities)
         if not self.balance:
             return Choice(lowest(certainty, size, random))
-        chosen = [places[lowest(certainty[places], budget, random)] for places, budget in per_class(candidates, size)]
+        chosen = [
+            places[lowest(certainty[places], budget, random)] for places, budget in per_class(candidates, size, random)
+        ]
         return Choice(np.sort(np.concatenate([np.empty(0, dtype=np.int64), *chosen])))
 
 
