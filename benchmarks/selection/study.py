@@ -181,13 +181,13 @@ def _elec2() -> pa.Table:
 def _rotated_digits() -> pa.Table:
     """Every 1,000 digits are turned 15 degrees further."""
     digits = np.load(SHARED / "mnist_test_10k.npz")
-    order = np.random.default_rng(0).permutation(len(digits["labels"]))
+    images, targets = digits["images"], digits["labels"].astype(np.int64)
+    order = np.random.default_rng(0).permutation(len(targets))
     pixels = []
     for place, index in enumerate(order.tolist()):
-        image = Image.fromarray(digits["images"][index])
+        image = Image.fromarray(images[index])
         pixels.append(image.rotate(15 * (place // 1000), resample=Image.Resampling.BILINEAR).tobytes())
-    labels = digits["labels"][order].astype(np.int64)
-    return pa.table({"image": pa.array(pixels, pa.binary()), "label": labels, "timestamp": np.arange(len(order))})
+    return pa.table({"image": pa.array(pixels, pa.binary()), "label": targets[order], "timestamp": np.arange(len(order))})
 
 
 # ------------------------------------------------------------------------------------------------------- the page
