@@ -10,6 +10,7 @@ import pytest
 from modyn.core.config.published import Described, Reading, accept_published_keys
 from modyn.core.config.reader import load_pipeline_text
 from modyn.core.config.source import YamlMapping
+from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.selection import SELECTION_POLICIES
 from tests.helpers.pipelines import MINIMAL, PUBLISHED
 
@@ -218,3 +219,20 @@ def test_renamed_and_ignored_keys() -> None:
     ]
     with pytest.raises(ValueError, match="old name of 'new'"):
         accept_published_keys(_Renamed, {"old": 1, "new": 2}, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("training: {batch_size: true}", "training.batch_size"),
+        ("training: {threads: false}", "training.threads"),
+        ("selection_strategy: {name: NewDataStrategy, limit: true}", "selection_strategy.limit"),
+        (
+            "selection_strategy: {name: CoresetStrategy, downsampling_config: {strategy: Loss, ratio: true}}",
+            "selection_strategy.downsampling_config.ratio",
+        ),
+    ],
+)
+def test_true_is_no_number(text: str, where: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"{where}: value '(true|false)': expected a whole number"):
+        load_pipeline_text(MINIMAL + text, "p")

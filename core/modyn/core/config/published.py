@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import UnionType
+from typing import Annotated, Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationInfo, model_validator
 from pydantic_core import core_schema
@@ -41,7 +42,7 @@ class Described(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _accept_published_keys(cls, data: Any, info: ValidationInfo) -> Any:
-        return accept_published_keys(cls, data, info.context)
+        return _without_booleans_as_numbers(cls, accept_published_keys(cls, data, info.context))
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -73,6 +74,38 @@ def accept_published_keys(cls: type[Described], data: Any, context: Any) -> Any:
             del result[key]
             _notice(context, (*result.location, key), f"has no effect: {cls.ignored_keys[key]}")
     return result
+
+
+def _without_booleans_as_numbers(cls: type[Described], data: Any) -> Any:
+    """Makes ``true`` a word where a number is expected, as pydantic would take it for 1."""
+    if not isinstance(data, Mapping):
+        return data
+    fields = cls.model_fields
+    wrong = [
+        key
+        for key, value in data.items()
+        if isinstance(value, bool) and key in fields and _is_number(fields[key].annotation)
+    ]
+    if not wrong:
+        return data
+    result = YamlMapping(data)
+    result.location = getattr(data, "location", ())
+    result.update({key: str(data[key]).lower() for key in wrong})
+    return result
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a field takes numbers, and nothing that may be a boolean."""
+    kinds = _kinds(annotation)
+    return bool(kinds & {int, float}) and not kinds & {bool, Any}
+
+
+def _kinds(annotation: Any) -> set[Any]:
+    """The types of which a value may be."""
+    origin = get_origin(annotation)
+    if origin in {Union, UnionType}:
+        return set().union(*(_kinds(part) for part in get_args(annotation)))
+    return _kinds(get_args(annotation)[0]) if origin is Annotated else {annotation}
 
 
 def _notice(context: Any, location: Location, text: str) -> None:
