@@ -137,3 +137,29 @@ def test_only_so_many_files_stay_open(files: KeyFiles) -> None:
     digests = [files.put(KeyFile("d", KeySet.from_array([i]))) for i in range(OPEN_FILES + 10)]
     assert [files.get(digest).keys.to_array()[0] for digest in digests] == list(range(len(digests)))
     assert len(files._open) == OPEN_FILES
+
+
+def test_files_are_hashed_once_however_many_there_are(files: KeyFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[str] = []
+    compute = KeyFile.digest
+
+    def digest(content: KeyFile) -> str:
+        hashed.append(compute(content))
+        return hashed[-1]
+
+    monkeypatch.setattr("modyn.selector.contentfiles.OPEN_FILES", 5)
+    digests = [files.put(KeyFile("d", KeySet.from_array([i]))) for i in range(20)]
+    monkeypatch.setattr(KeyFile, "digest", digest)
+    for _ in range(3):
+        assert [files.get(name).keys.to_array()[0] for name in digests] == list(range(len(digests)))
+    assert hashed == digests
+
+
+def test_a_file_that_was_written_since_is_verified_again(files: KeyFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modyn.selector.contentfiles.OPEN_FILES", 1)
+    digests = [files.put(KeyFile("d", KeySet.from_array([i, 5, i + 1]))) for i in range(2)]
+    for digest in digests:
+        files.get(digest)
+    files.path(digests[0]).write_bytes(files.path(digests[1]).read_bytes())
+    with pytest.raises(CorruptDataError, match="does not match its checksum"):
+        files.get(digests[0])

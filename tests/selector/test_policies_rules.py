@@ -80,6 +80,19 @@ class TestBalanced:
         found = chances(coreset("LabelBalanced", 45), [span(0, 20)], Table(labels), runs)
         assert close(found, np.array([1, 4 / 10, 3 / 8])[labels], runs)  # 2, 4 and 3 samples
 
+    @pytest.mark.parametrize("by", ["LabelBalanced", "TriggerBalanced"])
+    def test_no_group_is_preferred_where_not_all_get_one_more(self, by: str) -> None:
+        history, labels = [span(10 * i, 10 * i + 10) for i in range(10)], np.repeat(np.arange(10), 10)
+        for limit, least in ((3, 0), (14, 1)):
+            configuration = {**coreset(by, 100), "limit": limit}
+            found = chances(configuration, history, Table(labels), 500).reshape(10, 10).sum(axis=1)
+            assert close(found - least, (limit - 10 * least) / 10, 500)
+        over_triggers = np.zeros(10)
+        for index in range(200):  # of one pipeline
+            now = [KeySet(ranges=())] * index + history
+            np.add.at(over_triggers, labels[keys_of(select(configuration, now, Table(labels)))], 1 / 200)
+        assert close(over_triggers - 1, 4 / 10, 200)
+
     @pytest.mark.parametrize(
         "labels",
         [
@@ -136,6 +149,29 @@ class TestNoReplacement:
         selected = (span(0, 4), KeySet.from_array([4, 5, 0]))
         found = chances(configuration, [span(0, 6), empty, empty], table, 600, selected=selected)
         assert close(found, np.array([0] + [3 / 5] * 5), 600)
+
+    @pytest.mark.parametrize("limit", [None, 12])
+    def test_what_warm_up_trained_on_counts(self, limit: int | None) -> None:
+        configuration = {**coreset("RandomNoReplacement", 20), "warmup_triggers": 2, "limit": limit}
+        history, table = [span(10 * i, 10 * i + 10) for i in range(6)], Table([0] * 60)
+        for seed in range(20):
+            selected: tuple[KeySet, ...] = ()
+            uses: Counter[int] = Counter()
+            for index in range(6):
+                keys = select(configuration, history[: index + 1], table, seed, selected).keys
+                candidates = range(10 * index + 10)
+                drawn = set(keys.to_array().tolist())
+                never = {key for key in candidates if not uses[key]}
+                if index >= 2:
+                    assert drawn <= never or never <= drawn
+                uses.update(drawn)
+                selected = (*selected, keys)
+
+    def test_after_warm_up_those_drawn_once_come_before_those_drawn_twice(self) -> None:
+        configuration, table = coreset("RandomNoReplacement", 70), Table([0] * 30)
+        selected = (span(0, 10), span(0, 20))
+        found = chances(configuration, [span(0, 10), span(10, 20), span(20, 30)], table, 300, selected=selected)
+        assert close(found, np.repeat([1 / 10, 1, 1], 10), 300)
 
 
 class TestWithReplacement:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import event
 
 from modyn.core.arrow import concat_messages
 from modyn.core.config.pipeline import DataSection
@@ -17,6 +19,7 @@ from modyn.core.values import to_value
 from modyn.models.decoding import Decoder
 from modyn.proto.selector_pb2 import CreateTrainingSetRequest, ReadTrainingSetRequest, TrainingSet, TrainingSetHeader
 from modyn.proto.storage_pb2 import DeleteSamplesRequest
+from modyn.storage.service import StorageService
 from modyn.trainer_server.batches import BatchSource
 from modyn.trainer_server.training_sets import read_training_set
 from tests.helpers.policies import CONFIGURATIONS, draws_again, ids
@@ -44,6 +47,10 @@ def read(services: StorageAndSelector, made: TrainingSet) -> tuple[list[int], li
     stream = services.peers.selector.ReadTrainingSet(ReadTrainingSetRequest(digest=made.digest))
     table = concat_messages(arrow_stream(stream))
     return ([], []) if table is None else (table.column("key").to_pylist(), table.column("weight").to_pylist())
+
+
+def cycles(ratio: int) -> dict[str, Any]:
+    return {"strategy": "RandomNoReplacement", "ratio": ratio}
 
 
 def span(start: int, end: int) -> KeySet:
@@ -77,14 +84,53 @@ def test_unlabelled_and_deleted_samples_are_never_selected(services: StorageAndS
     assert all(keys for _, _, keys in chosen)
 
 
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"name": "FreshnessSamplingStrategy", "unused_data_ratio": 50},
+        {"name": "SlidingWindowStrategy", "window": "1d"},
+        {"name": "CoresetStrategy", "tail_triggers": None, "presampling_config": cycles(50)},
+        {"name": "NewDataStrategy", "tail_triggers": None},
+    ],
+    ids=ids,
+)
+def test_earlier_triggers_cost_no_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configuration: dict[str, Any]
+) -> None:
+    calls: list[str] = []
+
+    def counting(name: str) -> Any:
+        method = getattr(StorageService, name)
+
+        def counted(*arguments: Any) -> Any:
+            calls.append(name)
+            return method(*arguments)
+
+        return counted
+
+    for name in ("InspectSamples", "ReadSamples"):
+        monkeypatch.setattr(StorageService, name, counting(name))
+    services = StorageAndSelector.start(tmp_path / "s")
+    event.listen(services.catalog._engine, "before_cursor_execute", lambda *_: calls.append("query"))
+    try:
+        append_numbers(services.peers, "numbers", [0] * 160)
+        by_trigger: list[Counter[str]] = []
+        for index in range(16):
+            calls.clear()
+            create(services, index, span(10 * index, 10 * index + 10), configuration)
+            by_trigger.append(Counter(calls))
+    finally:
+        services.close()
+    assert by_trigger[3] == by_trigger[15]
+
+
 @pytest.mark.parametrize("fresh", [True, False])
 def test_pipelines_on_one_dataset_do_not_interfere(services: StorageAndSelector, fresh: bool) -> None:
     append_numbers(services.peers, "numbers", [0] * 100)
-    cycles = {"tail_triggers": None, "presampling_config": {"strategy": "RandomNoReplacement", "ratio": 20}}
     configuration: dict[str, Any] = (
         {"name": "FreshnessSamplingStrategy", "unused_data_ratio": 50, "limit": 20}
         if fresh
-        else {"name": "CoresetStrategy", **cycles}
+        else {"name": "CoresetStrategy", "tail_triggers": None, "presampling_config": cycles(20)}
     )
     triggers = [span(25 * i, 25 * i + 25) for i in range(4)]
     sets = {

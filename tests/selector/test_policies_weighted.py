@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.selection import SELECTION_POLICIES
@@ -32,6 +34,12 @@ class TestReplay:
         expected = np.array([0.1, 0.2, 0.4, 0.8])  # 6 of 16, in these proportions
         assert close(by_age, expected[:, None], runs)
         assert close(found[16:], 1.0, runs)
+
+    def test_neither_part_always_gets_the_odd_sample(self) -> None:
+        history, table, runs = [span(0, 10), span(10, 20)], Table([0] * 20), 400
+        found = chances({"name": "ReplayStrategy", "old_ratio": 50, "limit": 5}, history, table, runs)
+        old = np.array([found[:10].sum() - 2, found[10:].sum() - 2])
+        assert close(old, 0.5, runs)
 
     def test_too_few_old_samples_leave_more_new_ones(self) -> None:
         table = Table([0] * 100)
@@ -67,9 +75,30 @@ class TestWeighted:
     def test_samples_without_weight_are_never_chosen(self) -> None:
         configuration = {"name": "WeightedStrategy", "class_weights": {0: 1, 1: 1, 2: 0}, "limit": 15}
         assert keys_of(select(configuration, [span(0, 30)], Table(self.LABELS))) == [*range(10)]
-        configuration["class_weights"] = {2: 0}
-        with pytest.raises(InvalidInputError, match=r"labels of weight 0 \(2\)"):
-            select(configuration, [span(10, 30)], Table(self.LABELS))
+
+    @pytest.mark.parametrize("weights", [{2: 0}, {0: 1, 1: 1, 2: 0}], ids=str)
+    @pytest.mark.parametrize("apply", ["sampling", "loss"])
+    @pytest.mark.parametrize("size", [{"ratio": 50}, {"limit": 3}], ids=str)
+    def test_a_trigger_without_any_weight_gives_an_empty_set(
+        self, weights: dict[int, float], apply: str, size: dict[str, int]
+    ) -> None:
+        configuration = {"name": "WeightedStrategy", "class_weights": weights, "apply": apply, **size}
+        assert keys_of(select(configuration, [span(10, 30)], Table(self.LABELS))) == []
+
+    def test_without_any_weight_an_unbiased_sample_is_uniform(self) -> None:
+        configuration = {"name": "WeightedStrategy", "class_weights": {2: 0}, "unbiased": True, "ratio": 50}
+        history, table = [span(10, 30)], Table(self.LABELS)
+        selection = select(configuration, history, table)
+        assert selection.weights is not None
+        np.testing.assert_allclose(selection.weights, 1, rtol=1e-6)
+        assert len(selection.keys) == 10
+
+    def test_negligible_weights_are_none(self) -> None:
+        for tiny, expected in ((1e-320, [5, 0]), (1e-301, [5, 0]), (1e-299, [5, 2])):
+            configuration = {"name": "WeightedStrategy", "class_weights": {0: 1, 1: tiny}, "limit": 7}
+            labels = np.repeat([0, 1], 5)
+            chosen = labels[keys_of(select(configuration, [span(0, 10)], Table(labels)))]
+            assert np.bincount(chosen, minlength=2).tolist() == expected
 
     def test_balanced_classes_get_the_same_number(self) -> None:
         configuration = {"name": "WeightedStrategy", "class_weights": "balanced", "limit": 6}
@@ -114,6 +143,63 @@ class TestWeighted:
         assert by_age is not None
         np.testing.assert_allclose(by_age[2:] / by_age[:-2], 2, rtol=1e-6)
         assert by_age.mean() == pytest.approx(1)
+
+    @pytest.mark.parametrize(
+        "weighting",
+        [
+            {"class_weights": "balanced"},
+            {"class_weights": {0: 30, 1: 3.5, 2: 0}},
+            {"half_life": "3s"},
+            {"half_life": "1h"},
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize("size", [{"ratio": 20}, {"limit": 1}], ids=str)
+    def test_weighted_losses_of_a_sample_are_unbiased(self, weighting: dict[str, Any], size: dict[str, int]) -> None:
+        configuration = {"name": "WeightedStrategy", "apply": "loss", **weighting}
+        losses = np.random.default_rng(3).exponential(size=30) * (1 + self.LABELS)
+        table, history, runs = Table(self.LABELS), [span(0, 30)], 1000
+        everything = select(configuration, history, table)
+        policy, means = SELECTION_POLICIES.parse({**configuration, **size}), np.empty(runs)
+        for seed in range(runs):
+            selection = select(policy, history, table, seed)
+            keys = keys_of(selection)
+            assert selection.weights is not None
+            assert everything.weights is not None
+            assert selection.weights.tolist() == everything.weights[keys].tolist()
+            means[seed] = (selection.weights * losses[keys]).mean()
+        expected = (everything.weights * losses).mean()
+        assert abs(means.mean() - expected) <= 4.5 * means.std() / np.sqrt(runs)
+
+    @pytest.mark.parametrize(
+        ("labels", "weights", "expected"),
+        [
+            (pa.array([0.1, 0.5, 0.1], pa.float32()), {0.1: 3}, [3, 1, 3]),
+            (pa.array(np.array([0.1, 0.5, 0.1], np.float16)), {"0.1": 3, 1e300: 7}, [3, 1, 3]),
+            (pa.array([0.1, -0.5, 2.0]), {0.1: 3, -0.5: 5, 2: 7}, [3, 5, 7]),
+            (pa.array([2**53, 2**53 + 1, 2**63 - 1]), {2**53: 3, str(2**63 - 1): 5}, [3, 1, 5]),
+            (pa.array([2**64 - 1, 2**64 - 2], pa.uint64()), {2**64 - 1: 3}, [3, 1]),
+            (pa.array([2.0**60, float("inf"), -0.0]), {2**60: 3, "inf": 5, 0: 7}, [3, 5, 7]),
+            (pa.array([True, False]), {1: 3}, [3, 1]),
+        ],
+        ids=str,
+    )
+    def test_labels_are_those_of_the_column(
+        self, labels: pa.Array, weights: dict[Any, float], expected: list[float]
+    ) -> None:
+        configuration = {"name": "WeightedStrategy", "class_weights": weights, "apply": "loss"}
+        found = select(configuration, [span(0, len(labels))], Table(labels)).weights
+        assert found is not None
+        np.testing.assert_allclose(found, np.array(expected) / np.mean(expected), rtol=1e-6)
+
+    def test_a_label_that_is_given_twice_is_refused(self) -> None:
+        for written in ({"0": 1, 0: 5}, {"00": 1, 0: 5}, {1: 1, "1.0": 2}):
+            with pytest.raises(ValidationError, match="expected every label once"):
+                SELECTION_POLICIES.parse({"name": "WeightedStrategy", "class_weights": written, "limit": 1})
+        close_by = {"name": "WeightedStrategy", "class_weights": {0.1: 1, 0.1 + 1e-12: 5}, "limit": 1}
+        assert len(select(close_by, [span(0, 2)], Table([0.1, 0.5])).keys) == 1
+        with pytest.raises(InvalidInputError, match=r"class_weights: of 0\.1, .*the same label of type float"):
+            select(close_by, [span(0, 2)], Table(pa.array([0.1, 0.5], pa.float32())))
 
     def test_how_labels_are_written(self) -> None:
         for written in ({1: 2}, {"1": 2}, {1.0: 2}, {"1.0": 2}):

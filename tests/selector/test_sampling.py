@@ -12,7 +12,7 @@ from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.randomness import Purpose, generator
 from modyn.selector.sampling import Codes, Mask, last, part, pieces, sample_mask, stratified_mask, take, uniform_sample
 from modyn.selector.strata import drawn_budgets, group_probabilities
-from modyn.selector.used import used_before, used_in_cycle
+from modyn.selector.used import cycle_groups, used_before
 from tests.helpers.keys import key_sets
 
 
@@ -149,7 +149,8 @@ def test_used_keys_against_sets(candidates: KeySet, selected: list[KeySet], far:
         drawn = set(keys.to_array().tolist()) & set(wanted)
         again = cycle & drawn
         cycle = again or cycle | drawn
-    assert used_in_cycle(candidates, selected).tolist() == [key in cycle for key in wanted]
+    expected = [2 if key in cycle else int(key in before) for key in wanted]
+    assert cycle_groups(candidates, selected).tolist() == expected
 
 
 @given(
@@ -173,6 +174,16 @@ def test_budgets_of_weighted_groups(groups: list[tuple[int, float]], share: floa
     assert budgets.sum() == size
     assert (budgets <= counts).all()
     assert (np.abs(budgets - counts * chances) < 1 + 1e-9).all()
+
+
+@pytest.mark.parametrize("tiny", [5e-324, 1e-320, 1e-310, 1e-300, 1e-150])
+def test_tiny_weights_keep_sizes_exact(tiny: float) -> None:
+    counts, weights = np.array([5, 5, 5]), np.array([tiny, 1.0, tiny])
+    chances = group_probabilities(counts, weights, 7)
+    np.testing.assert_allclose(chances, [0.2, 1.0, 0.2])
+    for index in range(20):
+        budgets = drawn_budgets(counts, chances, 7, generator(0, Purpose.SELECTION, index))
+        assert (budgets[1], budgets.sum()) == (5, 7)
 
 
 def test_budgets_have_their_expectation() -> None:

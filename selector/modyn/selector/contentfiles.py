@@ -6,7 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,19 @@ OPEN_FILES = 256
 Content = TypeVar("Content")
 
 
+class _Written(NamedTuple):
+    """What tells that a file was written again."""
+
+    inode: int
+    size: int
+    modified: int  # nanoseconds
+
+    @staticmethod
+    def of(path: Path) -> _Written:
+        status = path.stat()
+        return _Written(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 class ContentFiles(ABC, Generic[Content]):
     """A folder of such files. Safe to use from many threads."""
 
@@ -33,13 +46,17 @@ class ContentFiles(ABC, Generic[Content]):
         folder.mkdir(parents=True, exist_ok=True)
         remove_leftovers(folder)
         self._open: OrderedDict[str, Content] = OrderedDict()
+        self._verified: dict[str, _Written] = {}
         self._lock = threading.Lock()
 
     def path(self, digest: str) -> Path:
         return self._folder / f"{digest}.arrow"
 
     def get(self, digest: str) -> Content:
-        """A file's content, memory-mapped; verified against its digest when it is first opened.
+        """A file's content, memory-mapped.
+
+        It is verified against its digest when this process first opens it. Opened again, as policies that read all past
+        sets do with more than :data:`OPEN_FILES` of them, it is only mapped, unless it was written since.
 
         Raises:
             NotFoundError: there is no such file.
@@ -59,14 +76,18 @@ class ContentFiles(ABC, Generic[Content]):
     def _read(self, digest: str) -> Content:
         path = self.path(digest)
         try:
+            written = _Written.of(path)
             with pa.ipc.open_file(pa.memory_map(str(path))) as reader:
                 content = self._load(reader)
         except FileNotFoundError as error:
             raise NotFoundError(f"there is no {self.what} {digest} in {self._folder}") from error
         except (pa.ArrowException, OSError, KeyError, ValueError) as error:
             raise CorruptDataError(f"{path} is damaged ({error}); delete it and run the pipeline again") from error
+        if self._verified.get(digest) == written:
+            return content
         if self._digest(content) != digest:
             raise CorruptDataError(f"{path} does not match its checksum; delete it and run the pipeline again")
+        self._verified[digest] = written
         return content
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
 from modyn.core.keysets import KeySet
@@ -43,6 +43,9 @@ class History(Sequence[TriggerData]):
         entries = self._between(first, stop)
         return [entries[position - first] for position in positions]
 
+    def __iter__(self) -> Iterator[TriggerData]:
+        return iter(self[:])  # one look-up for all: one for each would make triggers slower and slower
+
     def _between(self, first: int, stop: int) -> list[TriggerData]:
         past = min(stop, self._current.trigger_index)
         entries = self._load(first, past) if first < past else []
@@ -75,3 +78,8 @@ class PastSelections(Sequence[KeySet]):
         first, stop = min(positions), max(positions) + 1
         digests = self._catalog.selected(self._pipeline_id, first, stop)
         return [self._files.get(digests[position - first]).keys for position in positions]
+
+    def __iter__(self) -> Iterator[KeySet]:
+        """One after the other, with one query."""
+        for digest in self._catalog.selected(self._pipeline_id, 0, self._num_triggers):
+            yield self._files.get(digest).keys

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from modyn.core.digests import digest_inputs
-from modyn.core.errors import ConflictError, InternalError, NotFoundError
+from modyn.core.errors import ConflictError, InternalError, InvalidInputError, NotFoundError
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
 from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, SelectionInput, SelectionPolicy, TriggerData
@@ -24,6 +24,7 @@ from modyn.selector.columns import StorageColumns, covering_ranges
 from modyn.selector.history import History, PastSelections
 from modyn.selector.keyfiles import KeyFile, KeyFiles
 from modyn.selector.labels import digest_of, labels_of, named, pinned, tree_of
+from modyn.selector.seen import PastKeys
 from modyn.storage.label_versions import newest_label_version
 
 
@@ -72,6 +73,7 @@ class Selecting:
         self._catalog = catalog
         self._files = files
         self._peers = peers
+        self._past_keys = PastKeys(catalog, files)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def create(self, request: TriggerRequest) -> StoredTrainingSet:
@@ -79,7 +81,7 @@ class Selecting:
 
         Raises:
             ConflictError: the trigger was given before with other inputs, or an earlier one is missing.
-            InvalidInputError: a key appears twice or does not exist.
+            InvalidInputError: a key appears twice, in these or in earlier new data, or does not exist.
             NotFoundError: there is no such dataset.
         """
         started = time.perf_counter()
@@ -153,6 +155,8 @@ class Selecting:
         labels = self._labels(request)
         columns = StorageColumns(self._peers.storage, request.dataset, end_key, labels)
         trainable = columns.trainable(cover)
+        if previous is not None and cover and cover[0].start < previous.end_key:  # else all keys are new ones
+            self._check_not_repeated(request)
         current = TriggerData(request.trigger_index, trainable.keep(request.new_data))
 
         def load(first: int, stop: int) -> list[TriggerData]:
@@ -165,6 +169,14 @@ class Selecting:
         _check(request.policy, selection)
         content = KeyFile(request.dataset, selection.keys, selection.weights)
         return _Selected(content, labels, trainable.count_unlabelled(request.new_data), end_key)
+
+    def _check_not_repeated(self, request: TriggerRequest) -> None:
+        key = self._past_keys.first_of(request.new_data, request.pipeline_id, request.trigger_index)
+        if key is not None:
+            raise InvalidInputError(
+                f"the new data of trigger {request.trigger_index} contain key {key}, which those of an earlier one of "
+                f"pipeline {request.pipeline_id} contained; expected every key once"
+            )
 
     def _labels(self, request: TriggerRequest) -> LabelsAsOf:
         labels = request.labels or LabelsAsOf()

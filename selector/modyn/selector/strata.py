@@ -63,8 +63,8 @@ class Strata:
         return np.flatnonzero(stratified_mask(self.codes, self.counts, budgets, random))
 
 
-def label_strata(columns: SampleColumns, keys: KeySet) -> tuple[Strata, list[Any]]:
-    """One group for each label, and the labels in ascending order.
+def label_strata(columns: SampleColumns, keys: KeySet) -> tuple[Strata, list[Any], pa.DataType]:
+    """One group for each label; the labels in ascending order; and their type.
 
     Raises:
         InvalidInputError: samples have several labels each, or there are too many different ones.
@@ -72,9 +72,11 @@ def label_strata(columns: SampleColumns, keys: KeySet) -> tuple[Strata, list[Any
     numbers: dict[Any, int] = {}
     codes: Codes = np.empty(len(keys), dtype=np.int8)
     counts = np.zeros(0, dtype=np.int64)
-    start = 0
+    start, kind = 0, pa.null()
     for piece in pieces(keys, KEYS_PER_READ):
-        found, indices, occurrences = _encoded(columns.labels(piece))
+        column = columns.labels(piece)
+        kind = column.type
+        found, indices, occurrences = _encoded(column)
         table = np.array([numbers.setdefault(label, len(numbers)) for label in found], dtype=np.int64)
         if len(numbers) > MAX_LABELS:
             raise InvalidInputError(
@@ -88,7 +90,7 @@ def label_strata(columns: SampleColumns, keys: KeySet) -> tuple[Strata, list[Any
     labels = sorted(numbers, key=lambda label: (label is None, label or 0))
     order = np.array([numbers[label] for label in labels], dtype=np.int64)
     _renumber(codes, order)
-    return Strata(codes, counts[order]), labels
+    return Strata(codes, counts[order]), labels, kind
 
 
 def _renumber(codes: Codes, order: Int64Array) -> None:
@@ -139,7 +141,9 @@ def group_probabilities(counts: Int64Array, weights: Float64Array, size: int) ->
     left = (counts > 0) & (weights > 0)
     rest = size
     while rest > 0:
-        scaled = weights * (rest / float((counts * weights)[left].sum()))
+        # By the largest, lest what is left is so small that its inverse is no float.
+        shares = np.where(left, weights, 0.0) / weights[left].max()
+        scaled = shares * (rest / float((counts * shares).sum()))
         certain = left & (scaled >= 1)
         if not certain.any():
             probabilities[left] = scaled[left]

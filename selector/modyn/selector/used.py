@@ -1,17 +1,21 @@
-"""What earlier training sets of a pipeline used: flags of candidates, one byte a key."""
+"""What earlier training sets of a pipeline used, as one byte a candidate."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from modyn.core.arrow import Int64Array
 from modyn.core.keysets import KeySet
-from modyn.selector.sampling import Mask, pieces
+from modyn.selector.sampling import Codes, Mask, pieces
 
 SPARSE = 16
 """A table has at most so many places a candidate; where keys lie further apart, their order is looked up instead."""
+
+Entry = TypeVar("Entry", np.bool_, np.int8)
 
 
 def used_before(candidates: KeySet, selected: Iterable[KeySet]) -> Mask:
@@ -25,11 +29,11 @@ def used_before(candidates: KeySet, selected: Iterable[KeySet]) -> Mask:
     for keys in selected:
         for places in table.places(keys):
             used[places] = True
-    return table.flags_of(candidates, used)
+    return table.of(candidates, used)
 
 
-def used_in_cycle(candidates: KeySet, selected: Iterable[KeySet]) -> Mask:
-    """Which candidates were drawn in the present cycle, bool [n].
+def cycle_groups(candidates: KeySet, selected: Iterable[KeySet]) -> Codes:
+    """Which candidates were never drawn (0), were drawn but not in the present cycle (1), and were drawn in it (2).
 
     A cycle draws each candidate once. It ends with the training set in which one is drawn again; those that this set
     draws again are the first ones of the next cycle.
@@ -37,22 +41,25 @@ def used_in_cycle(candidates: KeySet, selected: Iterable[KeySet]) -> Mask:
     Args:
         selected: earlier training sets, oldest first, each of distinct keys.
 
-    >>> candidates = KeySet.from_array([0, 1, 2])
-    >>> used_in_cycle(candidates, [KeySet.from_array([0, 1]), KeySet.from_array([2, 1])]).tolist()
-    [False, True, False]
+    Returns:
+        int8 [n].
+
+    >>> candidates = KeySet.from_array([0, 1, 2, 3])
+    >>> cycle_groups(candidates, [KeySet.from_array([0, 1]), KeySet.from_array([2, 1])]).tolist()
+    [1, 2, 1, 0]
     """
     table = _Table(candidates)
-    used = np.zeros(table.size, dtype=np.bool_)
+    groups = np.zeros(table.size, dtype=np.int8)
     for keys in selected:
-        if any(used[places].any() for places in table.places(keys)):
-            again = np.zeros(table.size, dtype=np.bool_)
+        if any((groups[places] == 2).any() for places in table.places(keys)):
+            again = np.minimum(groups, 1)
             for places in table.places(keys):
-                again[places] = used[places]
-            used = again
+                again[places] = np.maximum(groups[places], 1)
+            groups = again
         else:
             for places in table.places(keys):
-                used[places] = True
-    return table.flags_of(candidates, used)
+                groups[places] = 2
+    return table.of(candidates, groups)
 
 
 class _Table:
@@ -86,14 +93,14 @@ class _Table:
                 found = found[(found >= 0) & (found < self.size)]
                 yield found[self._taken[found]]
 
-    def flags_of(self, keys: KeySet, table: Mask) -> Mask:
-        """What a table says of keys that all have a place, bool [n]."""
-        flags = np.empty(len(keys), dtype=np.bool_)
+    def of(self, keys: KeySet, table: npt.NDArray[Entry]) -> npt.NDArray[Entry]:
+        """The entries of a table for keys that all have a place, [n]."""
+        entries = np.empty(len(keys), dtype=table.dtype)
         start = 0
         for places in self.places(keys):
-            flags[start : start + len(places)] = table[places]
+            entries[start : start + len(places)] = table[places]
             start += len(places)
-        return flags
+        return entries
 
 
 def _hull(keys: KeySet) -> tuple[int, int]:

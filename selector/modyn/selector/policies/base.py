@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
+import numpy as np
 from pydantic import BeforeValidator, Field, NonNegativeInt, PositiveInt, WithJsonSchema
 
+from modyn.core.arrow import Int64Array
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.selection import SelectionInput, SelectionPolicy, TriggerData
 from modyn.core.randomness import Purpose, generator
-from modyn.selector.sampling import Generator, uniform_sample
+from modyn.selector.sampling import Generator, sample_mask, uniform_sample
 
 
 def _none_for_minus_one(value: Any) -> Any:
@@ -44,6 +46,12 @@ class LimitedPolicy(SelectionPolicy):
     def sample(self, data: SelectionInput, keys: KeySet, target: int) -> KeySet:
         """A uniform sample without replacement, in the order of the keys; all of them if there are fewer."""
         return uniform_sample(keys, target, seed=data.seed, purpose=Purpose.SELECTION, index=data.trigger_index)
+
+    @staticmethod
+    def sample_positions(data: SelectionInput, num_keys: int, target: int) -> Int64Array:
+        """The positions of :meth:`sample`, ascending, int64."""
+        purpose, index = Purpose.SELECTION, data.trigger_index
+        return np.flatnonzero(sample_mask(num_keys, target, seed=data.seed, purpose=purpose, index=index))
 
     @staticmethod
     def random(data: SelectionInput) -> Generator:

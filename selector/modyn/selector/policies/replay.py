@@ -11,9 +11,10 @@ from modyn.core.apportion import weighted_budgets
 from modyn.core.durations import Duration
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, SelectionInput
+from modyn.core.randomness import Purpose, generator
 from modyn.selector.ages import age_strata, timestamps_of
 from modyn.selector.policies.base import TailPolicy
-from modyn.selector.sampling import take
+from modyn.selector.sampling import Generator, take
 from modyn.selector.strata import Strata, drawn_budgets, group_probabilities
 
 
@@ -56,19 +57,19 @@ class ReplayStrategy(TailPolicy):
             raise ValueError("expected null, as age_decay is uniform; set age_decay: exponential to use it")
         return half_life
 
-    def parts(self, num_old: int, num_new: int) -> tuple[int, int]:
-        """How many old and new samples to train on."""
+    def parts(self, num_old: int, num_new: int, random: Generator | None = None) -> tuple[int, int]:
+        """How many old and new samples to train on; which part gets a sample that both have half of may be drawn."""
         old = min(num_old, num_new * self.old_ratio // (100 - self.old_ratio))
         if self.limit is None or old + num_new <= self.limit:
             return old, num_new
         shares = np.array([self.old_ratio, 100 - self.old_ratio], dtype=np.float64)
-        old, new = weighted_budgets(np.array([old, num_new]), shares, self.limit).tolist()
+        old, new = weighted_budgets(np.array([old, num_new]), shares, self.limit, random).tolist()
         return old, new
 
     def select(self, data: SelectionInput) -> Selection:
         entries = self.tail_entries(data.history)
         past, new = KeySet.concat(entry.keys for entry in entries[:-1]), entries[-1].keys
-        parts = self.parts(len(past), len(new))
+        parts = self.parts(len(past), len(new), generator(data.seed, Purpose.BUDGETS, data.trigger_index))
         candidates = KeySet.concat([past, new])
         if sum(parts) == len(candidates):
             return Selection(candidates)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
+import pyarrow as pa
 from pydantic import BeforeValidator, Field, PositiveInt, ValidationInfo, WithJsonSchema, field_validator
 
 from modyn.core.arrow import Int64Array
@@ -19,10 +20,11 @@ from modyn.selector.policies.base import TailPolicy
 from modyn.selector.sampling import take
 from modyn.selector.strata import Float64Array, Strata, drawn_budgets, group_probabilities, label_strata
 
-Float32Array = npt.NDArray[np.float32]
-
 UNIFORM_SHARE = 0.1
 """Of the chances of an unbiased sample, so much is the same for all: no weight is above its inverse."""
+
+NEGLIGIBLE = 1e-300
+"""A weight below this share of the largest one counts as 0."""
 
 
 def _class_weights(value: Any) -> Any:
@@ -35,12 +37,20 @@ def _class_weights(value: Any) -> Any:
         weights = {_label(label): float(weight) for label, weight in value.items()}
     except (TypeError, ValueError) as error:
         raise ValueError(expected) from error
+    if len(weights) < len(value):
+        raise ValueError(f"value {dict(value)}: expected every label once")
     if not weights or not all(0 <= weight < np.inf for weight in weights.values()):
         raise ValueError(expected)
     return weights
 
 
 def _label(value: Any) -> str:
+    """How a label is written: whole numbers exactly, whatever their size."""
+    if isinstance(value, bool | int):
+        return str(int(value))
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return str(int(value))
     number = float(value)
     return str(int(number)) if number.is_integer() else str(number)
 
@@ -67,16 +77,19 @@ class WeightedStrategy(TailPolicy):
 
     A sample weighs ``class_weights[label]`` (1 for labels that are not listed), one over the number of candidates with
     its label (``balanced``), or 2^(-age / half life), in 64 steps a half life, its age in event time being that
-    before the newest candidate.
+    before the newest candidate. Weights below 1e-300 of the largest count as 0. Labels are compared in the type of the
+    label column: 0.1 is the label 0.1 of a float32 column too.
 
     * ``apply: sampling``: the training set has ``ratio/ratio_max`` of the candidates (rounded down, at least one), or
       ``limit`` if that is fewer, without replacement; each is chosen with probability min(1, c · weight), exactly, by
-      systematic sampling (Madow, 1949). Samples of weight 0 are never chosen, whatever the size.
+      systematic sampling (Madow, 1949). Samples of weight 0 are never chosen, whatever the size; where there are no
+      others, the training set is empty.
     * With ``unbiased`` too, their losses are multiplied by size / (n · probability), which is 1 on average, so that the
       expected loss is that of all n candidates (Horvitz and Thompson, JASA 1952). A tenth of the chances is spread
-      evenly then, so that no weight is above 10.
+      evenly then, so that no weight is above 10; all of them where all weights are 0.
     * ``apply: loss``: the training set is a uniform sample of that size, and the losses are multiplied by the weights,
-      scaled to a mean of 1.
+      scaled to a mean of 1 over all candidates, so that the expected loss is the weighted mean over these. Where all
+      weights are 0, the training set is empty.
 
     >>> WeightedStrategy(class_weights={0: 1, 1: 9.5}, limit=100).class_weights
     {'0': 1.0, '1': 9.5}
@@ -134,12 +147,16 @@ class WeightedStrategy(TailPolicy):
         size = self.target_size(len(candidates))
         if size == 0:
             return Selection(candidates)
-        if self.apply == "loss":
-            keys = self.sample(data, candidates, size)
-            return Selection(keys, self._loss_weights(data, keys))
         strata, weights = self._strata(data, candidates)
         if self.unbiased:
             weights = _mixed(strata.counts, weights)
+        total = float((strata.counts * weights).sum())
+        if total == 0:
+            return Selection(KeySet(ranges=()))
+        if self.apply == "loss":
+            positions = self.sample_positions(data, len(candidates), size)
+            scaled = (weights * (len(candidates) / total)).astype(np.float32)
+            return Selection(take(candidates, positions), scaled[strata.codes[positions]])
         size = min(size, int(strata.counts[weights > 0].sum()))
         probabilities = group_probabilities(strata.counts, weights, size)
         random = self.random(data)
@@ -150,29 +167,41 @@ class WeightedStrategy(TailPolicy):
         chances = probabilities[strata.codes[positions]]
         return Selection(keys, (size / (len(candidates) * chances)).astype(np.float32))
 
-    def _loss_weights(self, data: SelectionInput, keys: KeySet) -> Float32Array:
-        strata, weights = self._strata(data, keys)
-        mean = float((strata.counts * weights).sum()) / len(keys)
-        return (weights / mean).astype(np.float32)[strata.codes]
-
     def _strata(self, data: SelectionInput, keys: KeySet) -> tuple[Strata, Float64Array]:
-        """Groups of samples that weigh the same, and what one of each group weighs."""
+        """Groups of samples that weigh the same, and what one of each group weighs: at most 1."""
         if self.half_life is not None:
             return age_strata(timestamps_of(data.columns, keys), self.half_life)
-        strata, labels = label_strata(data.columns, keys)
+        strata, labels, kind = label_strata(data.columns, keys)
         if self.class_weights == "balanced":
             return strata, 1.0 / strata.counts
-        given = self.class_weights or {}
+        given = _in_type(self.class_weights or {}, kind)
         weights = np.array([given.get(_label(label), 1.0) for label in labels])
-        if not weights.any():
-            raise InvalidInputError(
-                f"class_weights: all candidates have labels of weight 0 ({', '.join(map(_label, labels[:5]))}); "
-                "expected a weight above 0 for one of them"
-            )
-        return strata, weights / weights.max()  # so that no sum of them is too large for a float
+        largest = float(weights.max())
+        # Relative to the largest, so that no sum of them is too large for a float, nor an inverse.
+        return strata, np.where(weights < NEGLIGIBLE * largest, 0.0, weights / (largest or 1.0))
+
+
+def _in_type(weights: Mapping[str, float], kind: pa.DataType) -> dict[str, float]:
+    """Weights by label as a column of some type has them: only floats of 32 or 16 bits differ.
+
+    Raises:
+        InvalidInputError: two labels are the same one in that type.
+    """
+    if not pa.types.is_floating(kind):
+        return dict(weights)
+    with np.errstate(over="ignore"):  # such labels are infinite in the column too
+        labels = [_label(float(kind.to_pandas_dtype()(float(label)))) for label in weights]
+    if len(set(labels)) < len(labels):
+        raise InvalidInputError(
+            f"class_weights: of {', '.join(weights)}, some are the same label of type {kind}; expected every label once"
+        )
+    return dict(zip(labels, weights.values(), strict=True))
 
 
 def _mixed(counts: Int64Array, weights: Float64Array) -> Float64Array:
     """Weights with a part that is the same for all samples; the others as they were among themselves."""
-    shares: Float64Array = (1 - UNIFORM_SHARE) * weights / float((counts * weights).sum())
+    total = float((counts * weights).sum())
+    if total == 0:
+        return np.full(len(weights), 1 / float(counts.sum()))
+    shares: Float64Array = (1 - UNIFORM_SHARE) * weights / total
     return shares + UNIFORM_SHARE / float(counts.sum())

@@ -23,5 +23,5 @@ class LabelBalancedPresampling(BalancedPresampling):
     """
 
     def select(self, data: SelectionInput, candidates: KeySet, target: int) -> Selection:
-        strata, _ = label_strata(data.columns, candidates)
+        strata, _, _ = label_strata(data.columns, candidates)
         return self.balanced(data, candidates, strata, target)
