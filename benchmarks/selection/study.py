@@ -187,7 +187,9 @@ def _rotated_digits() -> pa.Table:
     for place, index in enumerate(order.tolist()):
         image = Image.fromarray(images[index])
         pixels.append(image.rotate(15 * (place // 1000), resample=Image.Resampling.BILINEAR).tobytes())
-    return pa.table({"image": pa.array(pixels, pa.binary()), "label": targets[order], "timestamp": np.arange(len(order))})
+    return pa.table(
+        {"image": pa.array(pixels, pa.binary()), "label": targets[order], "timestamp": np.arange(len(order))}
+    )
 
 
 # ------------------------------------------------------------------------------------------------------- the page

@@ -56,6 +56,9 @@ OTHERS: list[dict[str, Any]] = [
     {"name": "WeightedStrategy", "class_weights": {"0": 5}, "limit": 6, "tail_triggers": 1, "apply": "loss"},
     {"name": "WeightedStrategy", "half_life": "1m", "ratio": 40, "tail_triggers": None, "unbiased": True},
     {"name": "WeightedStrategy", "half_life": "1m", "tail_triggers": None, "apply": "loss"},
+    {"name": "WeightedStrategy", "weight_column": "x", "ratio": 40, "tail_triggers": 1},
+    {"name": "WeightedStrategy", "weight_column": "x", "limit": 6, "tail_triggers": None, "unbiased": True},
+    {"name": "WeightedStrategy", "weight_column": "x", "tail_triggers": None, "apply": "loss"},
 ]
 CONFIGURATIONS: list[dict[str, Any]] = NEW_DATA + CORESET + OTHERS
 
@@ -76,7 +79,8 @@ Array = npt.NDArray[Any]
 class Table:
     """Columns of samples whose keys are 0, 1, 2 …"""
 
-    def __init__(self, labels: Any, times: Any = None) -> None:
+    def __init__(self, labels: Any, times: Any = None, **columns: Any) -> None:
+        self.columns = {name: np.asarray(values, dtype=np.float64) for name, values in columns.items()}
         self._labels = labels if isinstance(labels, pa.Array) else pa.array(labels)
         self._times = np.arange(len(self._labels)) if times is None else np.asarray(times)
 
@@ -85,6 +89,9 @@ class Table:
 
     def timestamps(self, keys: KeySet) -> Int64Array:
         return self._times[keys.to_array()]
+
+    def values(self, keys: KeySet, column: str) -> npt.NDArray[np.float64]:
+        return self.columns[column][keys.to_array()]
 
 
 def span(start: int, end: int) -> KeySet:

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -35,6 +36,9 @@ class Columns:
 
     def timestamps(self, keys: KeySet) -> Int64Array:
         return keys.to_array() * 10
+
+    def values(self, keys: KeySet, column: str) -> npt.NDArray[np.float64]:
+        return (keys.to_array() % 7 + 0.5).astype(np.float64)
 
 
 def run(policy: SelectionPolicy, history: list[KeySet], seed: int = 0) -> list[list[int]]:
@@ -237,6 +241,7 @@ def test_minus_one_and_null_are_no_limit(limit: int | None) -> None:
         {"name": "WeightedStrategy", "limit": 5},
         {"name": "WeightedStrategy", "class_weights": "balanced", "half_life": "1d", "limit": 5},
         {"name": "WeightedStrategy", "class_weights": "balanced"},
+        {"name": "WeightedStrategy", "class_weights": "balanced", "weight_column": "w", "limit": 5},
         {"name": "WeightedStrategy", "class_weights": "equal", "limit": 5},
         {"name": "WeightedStrategy", "class_weights": {}, "limit": 5},
         {"name": "WeightedStrategy", "class_weights": {0: -1}, "limit": 5},

@@ -65,6 +65,7 @@ class TestReplay:
 
 class TestWeighted:
     LABELS = np.array([0] * 2 + [1] * 8 + [2] * 20)
+    WEIGHTS = np.random.default_rng(9).exponential(size=30) * (np.arange(30) % 5)
 
     def test_chances_are_in_proportion_to_weights(self) -> None:
         configuration = {"name": "WeightedStrategy", "class_weights": {0: 8, 1: 2}, "ratio": 30}
@@ -113,6 +114,7 @@ class TestWeighted:
             {"class_weights": {0: 0, 1: 1e308, 2: 1e308}},
             {"half_life": "3s"},
             {"half_life": "1h"},
+            {"weight_column": "w"},
         ],
         ids=str,
     )
@@ -120,7 +122,7 @@ class TestWeighted:
     def test_unbiased_losses(self, weighting: dict[str, Any], size: dict[str, int]) -> None:
         configuration = {"name": "WeightedStrategy", "unbiased": True, **weighting, **size}
         losses = np.random.default_rng(3).exponential(size=30) * (1 + self.LABELS)
-        table, runs = Table(self.LABELS), 300
+        table, runs = Table(self.LABELS, w=self.WEIGHTS), 300
         means, policy = np.empty(runs), SELECTION_POLICIES.parse(configuration)
         for seed in range(runs):
             selection = select(policy, [span(0, 30)], table, seed)
@@ -128,6 +130,27 @@ class TestWeighted:
             assert selection.weights.max() <= 10
             means[seed] = (selection.weights * losses[keys_of(selection)]).mean()
         assert abs(means.mean() - losses.mean()) <= 4.5 * means.std() / np.sqrt(runs) + 1e-6
+
+    def test_a_column_of_weights(self) -> None:
+        """Chances are in proportion to it, as long as none is above 1."""
+        configuration = {"name": "WeightedStrategy", "weight_column": "w", "ratio": 20}
+        weights = np.where(np.arange(30) % 3, 1.0, 3.0)
+        weights[7] = 0
+        policy, table = SELECTION_POLICIES.parse(configuration), Table(self.LABELS, w=weights)
+        picks = np.zeros(30)
+        for seed in range(1500):
+            keys = keys_of(select(policy, [span(0, 30)], table, seed))
+            assert len(keys) == len(set(keys)) == 6
+            picks[keys] += 1
+        np.testing.assert_allclose(picks / 1500, 6 * weights / weights.sum(), atol=0.06)
+        assert picks[7] == 0
+        nothing = Table(self.LABELS, w=np.zeros(30))
+        assert len(select(configuration, [span(0, 30)], nothing).keys) == 0
+        for bad in (-1.0, np.nan, np.inf):
+            wrong = np.ones(30)
+            wrong[11] = bad
+            with pytest.raises(InvalidInputError, match=r"weight_column 'w': sample key 11 has (-1.0|nan|inf)"):
+                select(configuration, [span(0, 30)], Table(self.LABELS, w=wrong))
 
     def test_weights_of_the_loss(self) -> None:
         table, history = Table(self.LABELS), [span(0, 30)]
@@ -151,6 +174,7 @@ class TestWeighted:
             {"class_weights": {0: 30, 1: 3.5, 2: 0}},
             {"half_life": "3s"},
             {"half_life": "1h"},
+            {"weight_column": "w"},
         ],
         ids=str,
     )
@@ -158,7 +182,7 @@ class TestWeighted:
     def test_weighted_losses_of_a_sample_are_unbiased(self, weighting: dict[str, Any], size: dict[str, int]) -> None:
         configuration = {"name": "WeightedStrategy", "apply": "loss", **weighting}
         losses = np.random.default_rng(3).exponential(size=30) * (1 + self.LABELS)
-        table, history, runs = Table(self.LABELS), [span(0, 30)], 1000
+        table, history, runs = Table(self.LABELS, w=self.WEIGHTS), [span(0, 30)], 1000
         everything = select(configuration, history, table)
         policy, means = SELECTION_POLICIES.parse({**configuration, **size}), np.empty(runs)
         for seed in range(runs):

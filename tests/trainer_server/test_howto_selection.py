@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
@@ -27,6 +28,9 @@ class HalfHours:
 
     def timestamps(self, keys: KeySet) -> Int64Array:
         return keys.to_array() * 1800
+
+    def values(self, keys: KeySet, column: str) -> npt.NDArray[np.float64]:
+        return np.zeros(len(keys))
 
 
 @pytest.fixture(autouse=True)

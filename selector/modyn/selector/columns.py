@@ -13,7 +13,9 @@ from modyn.core.errors import ConflictError, InvalidInputError
 from modyn.core.keysets import KeyRange, KeySet, ranges_to_proto, run_bounds
 from modyn.proto.storage_pb2 import TRAINING, InspectSamplesRequest, LabelsAsOf, SamplesInfo
 from modyn.proto.storage_pb2_grpc import StorageStub
-from modyn.storage.reader import Column, Order, read_columns, stream_columns
+from modyn.storage.reader import Column, Order, read_columns, read_samples, stream_columns
+
+VALUES_PER_BATCH = 65_536
 
 MAX_RANGES = 4_096
 """Ranges in one request; scattered keys are covered by wider ranges instead."""
@@ -44,6 +46,32 @@ class StorageColumns:
         """Event times in key-set order, int64 [n], Unix seconds."""
         times: Int64Array = self._column(keys, Column.TIMESTAMP, "timestamp").to_numpy(zero_copy_only=False)
         return times
+
+    def values(self, keys: KeySet, column: str) -> npt.NDArray[np.float64]:
+        """A column of numbers of the samples themselves in key-set order, float64 [n]; NaN where it is missing.
+
+        Raises:
+            InvalidInputError: the samples have no such column of numbers.
+            ConflictError: some of the samples were deleted meanwhile.
+        """
+        found, position = np.empty(len(keys)), 0
+        reader = read_samples(
+            self._storage,
+            self._dataset,
+            keys,
+            batch_size=VALUES_PER_BATCH,
+            columns=[column],
+            labels=self._labels,
+            purpose=TRAINING,
+        )
+        for batch in reader:
+            values = batch.columns[column]
+            if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)):
+                raise InvalidInputError(f"column {column!r} of dataset {self._dataset!r} is {values.type}, no number")
+            found[position : position + len(batch)] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            position += len(batch)
+        self._check_all(position, keys)
+        return found
 
     def inspect(self, cover: tuple[KeyRange, ...]) -> SamplesInfo:
         """Counts and content digest of the samples in some ranges."""
@@ -90,12 +118,15 @@ class StorageColumns:
             if len(live) == len(keys):
                 return live.combine_chunks()
         values = self._read(keys, column, Order.REQUEST, None).column(name)
-        if len(values) != len(keys):
+        self._check_all(len(values), keys)
+        return values.combine_chunks()
+
+    def _check_all(self, num_found: int, keys: KeySet) -> None:
+        if num_found != len(keys):
             raise ConflictError(
-                f"{len(keys) - len(values)} of {len(keys)} samples of dataset {self._dataset!r} were deleted while a "
+                f"{len(keys) - num_found} of {len(keys)} samples of dataset {self._dataset!r} were deleted while a "
                 "training set was selected; ask for it again"
             )
-        return values.combine_chunks()
 
     def _read(self, keys: KeySet, column: Column.ValueType, order: Order.ValueType, end_key: int | None) -> pa.Table:
         return read_columns(

@@ -34,6 +34,15 @@ class SampleColumns(Protocol):
     def timestamps(self, keys: KeySet) -> npt.NDArray[np.int64]:
         """Event times in key-set order, int64 [n], Unix seconds."""
 
+    def values(self, keys: KeySet, column: str) -> npt.NDArray[np.float64]:
+        """A column of numbers of the samples themselves in key-set order, float64 [n]; NaN where it is missing.
+
+        This reads the samples, while the other columns are an index beside them.
+
+        Raises:
+            InvalidInputError: the samples have no such column of numbers.
+        """
+
 
 @dataclass(frozen=True)
 class SelectionInput:

@@ -1,4 +1,4 @@
-"""Training with samples that count differently, by class or by age."""
+"""Training with samples that count differently, by class, by age or by a column."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from modyn.core.durations import Duration
 from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.selection import SELECTION_POLICIES, Selection, SelectionInput
+from modyn.core.pps import inclusion_probabilities, systematic_sample
 from modyn.selector.ages import age_strata, timestamps_of
 from modyn.selector.policies.base import TailPolicy
 from modyn.selector.sampling import take
@@ -73,12 +74,12 @@ ClassWeights = Annotated[
 
 @SELECTION_POLICIES.register("WeightedStrategy")
 class WeightedStrategy(TailPolicy):
-    """Let samples count by their label or age: as the chance to be in the training set, or as a weight of their loss.
+    """Let samples count by their label, age or a column: as a chance to be in the training set, or a weight of the loss.
 
     A sample weighs ``class_weights[label]`` (1 for labels that are not listed), one over the number of candidates with
-    its label (``balanced``), or 2^(-age / half life), in 64 steps a half life, its age in event time being that
-    before the newest candidate. Weights below 1e-300 of the largest count as 0. Labels are compared in the type of the
-    label column: 0.1 is the label 0.1 of a float32 column too.
+    its label (``balanced``), 2^(-age / half life), in 64 steps a half life, its age in event time being that before
+    the newest candidate, or what its own ``weight_column`` says. Weights below 1e-300 of the largest count as 0.
+    Labels are compared in the type of the label column: 0.1 is the label 0.1 of a float32 column too.
 
     * ``apply: sampling``: the training set has ``ratio/ratio_max`` of the candidates (rounded down, at least one), or
       ``limit`` if that is fewer, without replacement; each is chosen with probability min(1, c · weight), exactly, by
@@ -99,9 +100,13 @@ class WeightedStrategy(TailPolicy):
         None, description="Weight of a sample by label (1 where none is given), or balanced: the same for each class."
     )
     half_life: Duration | None = Field(
+        None, description="By how much older a sample must be to weigh half; instead of class_weights."
+    )
+    weight_column: str | None = Field(
         None,
+        min_length=1,
         validate_default=True,
-        description="By how much older a sample must be to weigh half; instead of class_weights.",
+        description="Column of the samples with the weight of each; instead of class_weights.",
     )
     apply: Literal["sampling", "loss"] = Field(
         "sampling", description="What weights are for: the chance of a sample to be chosen, or the weight of its loss."
@@ -112,12 +117,13 @@ class WeightedStrategy(TailPolicy):
     ratio: PositiveInt = Field(100, description="Share of the candidates to train on, in parts of ratio_max.")
     ratio_max: PositiveInt = Field(100, validate_default=True, description="What ratio is a part of; 100: per cent.")
 
-    @field_validator("half_life")
+    @field_validator("weight_column")
     @classmethod
-    def _check_one(cls, half_life: int | None, info: ValidationInfo) -> int | None:
-        if "class_weights" in info.data and (info.data["class_weights"] is None) == (half_life is None):
-            raise ValueError("expected either class_weights or half_life")
-        return half_life
+    def _check_one(cls, weight_column: str | None, info: ValidationInfo) -> str | None:
+        given = [weight_column, *(info.data.get(key, ...) for key in ("class_weights", "half_life"))]
+        if ... not in given and sum(value is not None for value in given) != 1:
+            raise ValueError("expected one of class_weights, half_life and weight_column")
+        return weight_column
 
     @field_validator("unbiased")
     @classmethod
@@ -147,6 +153,8 @@ class WeightedStrategy(TailPolicy):
         size = self.target_size(len(candidates))
         if size == 0:
             return Selection(candidates)
+        if self.weight_column is not None:
+            return self._by_column(data, candidates, size, self.weight_column)
         strata, weights = self._strata(data, candidates)
         if self.unbiased:
             weights = _mixed(strata.counts, weights)
@@ -166,6 +174,38 @@ class WeightedStrategy(TailPolicy):
             return Selection(keys)
         chances = probabilities[strata.codes[positions]]
         return Selection(keys, (size / (len(candidates) * chances)).astype(np.float32))
+
+    def _by_column(self, data: SelectionInput, candidates: KeySet, size: int, column: str) -> Selection:
+        """The same where each sample has a weight of its own."""
+        weights = self._column(data, candidates, column)
+        num_weighty = int(np.count_nonzero(weights))
+        if num_weighty == 0 and not self.unbiased:
+            return Selection(KeySet(ranges=()))
+        if self.apply == "loss":
+            positions = self.sample_positions(data, len(candidates), size)
+            return Selection(take(candidates, positions), (weights / weights.mean()).astype(np.float32)[positions])
+        if not self.unbiased:
+            size = min(size, num_weighty)
+        floor = UNIFORM_SHARE if self.unbiased else 0.0
+        probabilities = inclusion_probabilities(weights, size, floor=floor, what="weight")
+        positions = systematic_sample(probabilities, self.random(data))
+        factors = (size / (len(candidates) * probabilities[positions])).astype(np.float32) if self.unbiased else None
+        return Selection(take(candidates, positions), factors)
+
+    def _column(self, data: SelectionInput, keys: KeySet, column: str) -> Float64Array:
+        """Weights of samples, at most 1."""
+        weights = data.columns.values(keys, column)
+        wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if len(wrong):
+            first = int(keys.to_array()[wrong[0]])
+            raise InvalidInputError(
+                f"selection_strategy.weight_column {column!r}: sample key {first} has {weights[wrong[0]]}, and "
+                f"{len(wrong) - 1} others have no weight either; expected a finite number of at least 0"
+            )
+        largest = float(weights.max(initial=0.0)) or 1.0
+        scaled: Float64Array = weights / largest
+        scaled[scaled < NEGLIGIBLE] = 0.0
+        return scaled
 
     def _strata(self, data: SelectionInput, keys: KeySet) -> tuple[Strata, Float64Array]:
         """Groups of samples that weigh the same, and what one of each group weighs: at most 1."""
