@@ -81,32 +81,14 @@ class SelectorCatalog:
 
     def new_data(self, pipeline_id: str, first: int, stop: int) -> list[str]:
         """Digests of the new data of triggers ``first <= index < stop``, in order."""
-        query = (
-            sa.select(trigger_data.c.new_data)
-            .where(
-                trigger_data.c.pipeline_id == pipeline_id,
-                trigger_data.c.trigger_index >= first,
-                trigger_data.c.trigger_index < stop,
-            )
-            .order_by(trigger_data.c.trigger_index)
-        )
-        with self._catalog.read() as connection:
-            return list(connection.execute(query).scalars())
+        return self._of_triggers(sa.select(trigger_data.c.new_data), pipeline_id, first, stop)
 
     def selected(self, pipeline_id: str, first: int, stop: int) -> list[str]:
         """Digests of the key files of the training sets of triggers ``first <= index < stop``, in order."""
-        query = (
-            sa.select(training_sets.c.key_file)
-            .join(trigger_data, trigger_data.c.training_set == training_sets.c.digest)
-            .where(
-                trigger_data.c.pipeline_id == pipeline_id,
-                trigger_data.c.trigger_index >= first,
-                trigger_data.c.trigger_index < stop,
-            )
-            .order_by(trigger_data.c.trigger_index)
+        query = sa.select(training_sets.c.key_file).join(
+            trigger_data, trigger_data.c.training_set == training_sets.c.digest
         )
-        with self._catalog.read() as connection:
-            return list(connection.execute(query).scalars())
+        return self._of_triggers(query, pipeline_id, first, stop)
 
     def training_set(self, digest: str) -> TrainingSetRow | None:
         query = sa.select(training_sets).where(training_sets.c.digest == digest)
@@ -130,6 +112,13 @@ class SelectorCatalog:
             # Other pipelines may be selecting the same set at this moment.
             insert_missing(connection, training_sets, [asdict(training_set)])
             connection.execute(trigger_data.insert().values(asdict(trigger)))
+
+    def _of_triggers(self, query: sa.Select[Any], pipeline_id: str, first: int, stop: int) -> list[str]:
+        """A column of triggers ``first <= index < stop`` of a pipeline, in order."""
+        index = trigger_data.c.trigger_index
+        query = query.where(trigger_data.c.pipeline_id == pipeline_id, index >= first, index < stop).order_by(index)
+        with self._catalog.read() as connection:
+            return list(connection.execute(query).scalars())
 
     def _one_trigger(self, query: sa.Select[Any]) -> TriggerRow | None:
         with self._catalog.read() as connection:

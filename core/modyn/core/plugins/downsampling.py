@@ -14,10 +14,11 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, NonNegativeInt, ValidationInfo, field_validator
 
 from modyn.core.arrow import Int64Array
-from modyn.core.registry import Plugin, Registry
+from modyn.core.plugins.proportion import Proportion
+from modyn.core.registry import Registry
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -91,25 +92,11 @@ class Choice:
         return len(self.positions)
 
 
-class DownsamplingStrategy(Plugin, ABC):
+class DownsamplingStrategy(Proportion, ABC):
     """Second stage of a ``CoresetStrategy``: narrows the training set in the training job.
 
     A strategy derives from one of the four kinds below, which say when it is asked and what it is told.
     """
-
-    ratio_max: PositiveInt = Field(100, description="What ratio is a part of; 100: per cent.")
-    ratio: PositiveInt = Field(description="Share to train on, in parts of ratio_max.")
-
-    @field_validator("ratio")
-    @classmethod
-    def _check_ratio(cls, ratio: int, info: ValidationInfo) -> int:
-        if ratio > info.data.get("ratio_max", ratio):
-            raise ValueError(f"expected at most ratio_max ({info.data['ratio_max']})")
-        return ratio
-
-    def target_size(self, num_samples: int) -> int:
-        """How many of the samples to keep: ``ratio/ratio_max`` of them, rounded down, at least one if any."""
-        return min(num_samples, max(1, num_samples * self.ratio // self.ratio_max))
 
     @property
     def reused(self) -> tuple[Score, ...]:

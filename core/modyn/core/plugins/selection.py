@@ -10,10 +10,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pydantic import Field, PositiveInt, ValidationInfo, field_validator
 
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.downsampling import DownsamplingStrategy
+from modyn.core.plugins.proportion import Proportion
 from modyn.core.registry import Plugin, Registry
 
 
@@ -87,25 +87,11 @@ class SelectionPolicy(Plugin, ABC):
         return None
 
 
-class PresamplingStrategy(Plugin, ABC):
+class PresamplingStrategy(Proportion, ABC):
     """First stage of a ``CoresetStrategy``: narrows the data at the selector, without a model."""
 
     over_triggers: ClassVar[bool] = False
     """It makes sense only where candidates come from several triggers."""
-
-    ratio_max: PositiveInt = Field(100, description="What ratio is a part of; 100: per cent.")
-    ratio: PositiveInt = Field(description="Share to keep, in parts of ratio_max.")
-
-    @field_validator("ratio")
-    @classmethod
-    def _check_ratio(cls, ratio: int, info: ValidationInfo) -> int:
-        if ratio > info.data.get("ratio_max", ratio):
-            raise ValueError(f"expected at most ratio_max ({info.data['ratio_max']})")
-        return ratio
-
-    def target_size(self, num_candidates: int) -> int:
-        """How many of the candidates to keep: ``ratio/ratio_max`` of them, rounded down, at least one if any."""
-        return min(num_candidates, max(1, num_candidates * self.ratio // self.ratio_max))
 
     @abstractmethod
     def select(self, data: SelectionInput, candidates: KeySet, target: int) -> Selection:

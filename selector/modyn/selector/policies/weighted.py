@@ -74,7 +74,7 @@ ClassWeights = Annotated[
 
 @SELECTION_POLICIES.register("WeightedStrategy")
 class WeightedStrategy(TailPolicy):
-    """Let samples count by their label, age or a column: as a chance to be in the training set, or a weight of the loss.
+    """Let samples count by their label, age or a column: as a chance to be chosen, or as a weight of the loss.
 
     A sample weighs ``class_weights[label]`` (1 for labels that are not listed), one over the number of candidates with
     its label (``balanced``), 2^(-age / half life), in 64 steps a half life, its age in event time being that before
