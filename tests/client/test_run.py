@@ -126,7 +126,9 @@ def looking_at_what_was_done(folder: Path) -> None:
     assert "77" in unknown.stderr
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_signal_stops_and_reports(
     folder: Path, start: Callable[..., subprocess.Popen[str]], number: signal.Signals, status: int
 ) -> None:

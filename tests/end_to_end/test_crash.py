@@ -41,7 +41,7 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-@pytest.mark.parametrize("triggers_before_the_kill", [1, 2])
+@pytest.mark.parametrize("triggers_before_the_kill", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_killed_and_run_again(tmp_path: Path, triggers_before_the_kill: int) -> None:
     project(tmp_path, training=TRAINING)
     process = subprocess.Popen(

@@ -77,7 +77,7 @@ def absolute_project(folder: Path) -> Path:
     return project(folder, data=data)
 
 
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", [pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
 def test_five_processes_report_what_one_does(tmp_path: Path, database: str, request: pytest.FixtureRequest) -> None:
     pipeline = absolute_project(tmp_path)
     with Client.embedded(tmp_path / "one") as client:

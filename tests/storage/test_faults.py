@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import subprocess
@@ -126,8 +127,9 @@ class Work:
         assert self.storage.verify() == []
         dataset = self.storage.service._datasets.get(NAME)
         folders = (dataset.segments_folder, dataset.scans_folder, dataset.labels_folder, dataset.deletions_folder)
-        # A call that was just answered may hold its snapshot a moment longer.
-        eventually(lambda: not dataset.remove_retired())
+        # A call that was just answered may hold its snapshot a moment longer; one that failed, until the frames in its
+        # traceback are collected.
+        eventually(lambda: gc.collect() >= 0 and not dataset.remove_retired())
         assert {path.name for folder in folders for path in folder.iterdir()} == dataset.file_names()
 
 

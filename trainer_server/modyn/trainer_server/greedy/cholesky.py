@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import solve_triangular
 
 from modyn.trainer_server.greedy.features import Float64Array
 
@@ -72,6 +71,8 @@ class GrowingCholesky:
 def _solve(factor: Float64Array, values: Float64Array, *, transposed: bool = False) -> Float64Array:
     if not len(values):
         return values
+    from scipy.linalg import solve_triangular  # here, as it takes longer to import than most jobs need it
+
     solution: Float64Array = solve_triangular(
         factor, values, lower=True, trans="T" if transposed else "N", check_finite=False
     )

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from modyn.core.arrow import Int64Array
 from modyn.trainer_server.greedy.features import Float32Array, Float64Array
@@ -29,6 +28,8 @@ class Entries:
         self._starts = np.concatenate(([0], np.cumsum(rows)))
         self._columns = columns
         self._values = values
+        from scipy.sparse import csr_array  # here, as it takes longer to import than most jobs need it
+
         by_column = csr_array((values, columns, self._starts), shape=(n, n)).tocsc()
         self._column_starts = by_column.indptr
         self._column_rows = by_column.indices
