@@ -13,6 +13,8 @@ import pytest
 from modyn.client import Client, ReplayOptions
 from modyn.client.baselines import BASELINES
 from modyn.client.runfolder import read_report
+from modyn.client.running import _run_baselines
+from modyn.client.signals import StopOnSignal
 from modyn.core.errors import ConflictError, InvalidInputError
 from modyn.core.report import DownsamplingPart, Report, without_volatile
 from tests.client.processes import TIMEOUT_SECONDS, modyn
@@ -173,3 +175,11 @@ def test_a_baseline_that_fails_stands_in_the_report(tmp_path: Path, client: Clie
     assert failed.HasField("error")
     [baseline] = section(client.report(pipeline_id)).baselines
     assert (baseline.status, baseline.error, baseline.trainings) == ("failed", failed.error.message, 0)
+
+
+def test_no_baseline_begins_after_a_signal(tmp_path: Path) -> None:
+    with Client.embedded(tmp_path / "state") as client, StopOnSignal(lambda: None) as between:
+        signal.raise_signal(signal.SIGINT)
+        assert list(_run_baselines(client, "1", tmp_path, between, reuse=True)) == []
+        assert between.received is not None
+        assert between.received.exit_status == 130

@@ -58,9 +58,11 @@ def run_pipeline(
     with serving(target, f"run {name}") as client:
         pipeline_id = client.submit(path, mode, maximum_triggers=maximum_triggers, reuse=reuse)
         runs = [follow(client, pipeline_id, display, stops=True)]
+        between = StopOnSignal(lambda: None)  # while no pipeline runs: the report is still shown
         if baselines and _comparable(client, *runs[0], display):
             folder.write(*client.report_and_yaml(pipeline_id))  # whatever becomes of a baseline, this is there
-            runs += _run_baselines(client, pipeline_id, path.absolute().parent, reuse=reuse)
+            with between:
+                runs += _run_baselines(client, pipeline_id, path.absolute().parent, between, reuse=reuse)
         report, resolved_yaml = client.report_and_yaml(pipeline_id)
         failed = next((ended for ended, _ in runs if ended.HasField("error")), None)
         jobs = [] if target.server is not None or failed is None else _job_outputs(target.state, failed.id)
@@ -76,6 +78,8 @@ def run_pipeline(
     for ended, stopper in runs:
         if stopper.received is not None and ended.status != Pipeline.COMPLETED:
             raise typer.Exit(stopper.received.exit_status)
+    if between.received is not None:
+        raise typer.Exit(between.received.exit_status)
 
 
 def _comparable(client: Client, ended: Pipeline, stopper: StopOnSignal, display: Display) -> bool:
@@ -90,10 +94,12 @@ def _comparable(client: Client, ended: Pipeline, stopper: StopOnSignal, display:
 
 
 def _run_baselines(
-    client: Client, pipeline_id: str, folder: Path, *, reuse: bool
+    client: Client, pipeline_id: str, folder: Path, between: StopOnSignal, *, reuse: bool
 ) -> Iterator[tuple[Pipeline, StopOnSignal]]:
     """One after the other, until one is stopped; a failed one does not keep the next one from running."""
     for place, (kind, what) in enumerate(BASELINES.items(), start=1):
+        if between.received is not None:
+            return
         display = display_for(sys.stderr)
         display.say(f"baseline {place} of {len(BASELINES)}: {what}")
         baseline_id = client.submit_baseline(pipeline_id, kind, folder=folder, reuse=reuse)
