@@ -24,15 +24,16 @@ ROUNDS = 3
 EPOCHS = 5
 RATIO: dict[str, Any] = {"ratio": 50}
 ONCE: dict[str, Any] = {"sample_then_batch": True, "period": 0}
+"""Scores are those of the model that a trigger starts with; what scoring in each epoch costs stands beside."""
 
 POLICIES: dict[str, dict[str, Any] | None] = {
     "all": None,
     "uniform": {"strategy": "Uniform", **RATIO},
     "infobatch": {"strategy": "InfoBatch", **RATIO},
-    "loss": {"strategy": "Loss", **RATIO, "sample_then_batch": True},
-    "gradnorm": {"strategy": "GradNorm", **RATIO, "sample_then_batch": True},
-    "loss, scored once": {"strategy": "Loss", **RATIO, **ONCE},
-    "loss, batch-then-sample": {"strategy": "Loss", **RATIO},
+    "loss": {"strategy": "Loss", **RATIO, **ONCE},
+    "gradnorm": {"strategy": "GradNorm", **RATIO, **ONCE},
+    "loss, scored in each epoch": {"strategy": "Loss", **RATIO, "sample_then_batch": True},
+    "gradnorm, scored in each epoch": {"strategy": "GradNorm", **RATIO, "sample_then_batch": True},
 }
 TARGETS = {"uniform": 0.55, "infobatch": 0.75, "loss": 0.9, "gradnorm": 0.9}
 

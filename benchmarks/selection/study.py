@@ -32,7 +32,7 @@ SEEDS = range(5)
 RATIOS = (125, 250, 500)
 """In parts of 1,000."""
 
-IL: dict[str, Any] = {"epochs_per_trigger": 3, "use_previous_model": True}
+IL: dict[str, Any] = {"epochs_per_trigger": 20, "batch_size": 16, "use_previous_model": True}
 ONCE: dict[str, Any] = {"sample_then_batch": True, "period": 0}
 EACH: dict[str, Any] = {"sample_then_batch": True}
 
