@@ -187,7 +187,7 @@ class BatchSource:
         """What is being read; kept if it fits, else epoch ``then`` is begun meanwhile.
 
         Args:
-            keep: takes the samples, which must be those of the whole set; None: they are not kept.
+            keep: takes the samples, which must be all that any later epoch asks for; None: they are not kept.
         """
         try:
             for places, samples in current.placed():

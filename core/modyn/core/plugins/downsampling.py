@@ -58,21 +58,6 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.classes)
 
-    def take(self, positions: Int64Array) -> Candidates:
-        """Some of them."""
-
-        def of(column: Float32Array | None) -> Float32Array | None:
-            return None if column is None else column[positions]
-
-        return Candidates(
-            self.classes[positions],
-            of(self.loss),
-            of(self.probabilities),
-            of(self.gradients),
-            of(self.embeddings),
-            of(self.irreducible_loss),
-        )
-
 
 @dataclass(frozen=True, eq=False)
 class Choice:
