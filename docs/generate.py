@@ -19,6 +19,7 @@ import typer
 
 from modyn.client.cli import app
 from modyn.core.config.reader import json_schema
+from modyn.core.plugins.callbacks import CALLBACKS
 from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES
 from modyn.core.plugins.drift import (
     AGGREGATION_STRATEGIES,
@@ -92,6 +93,11 @@ PLUGIN_PAGES: dict[str, tuple[Registry[Any], str, str]] = {
     "plugins/parsers": (PARSERS, "Parsers", "How payloads become model inputs: `data.parser`."),
     "plugins/models": (MODELS, "Models", "`model.id`; the keys below are those of `model.config`."),
     "plugins/metrics": (METRICS, "Metrics", "Scores: `evaluation.datasets[].metrics`."),
+    "plugins/callbacks": (
+        CALLBACKS,
+        "Callbacks",
+        "What is called while a model is trained: `training.callbacks`.",
+    ),
     "plugins/windows": (
         WINDOW_STRATEGIES,
         "Evaluation windows",

@@ -110,7 +110,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 def test_validate(pipeline: Path) -> None:
     result = modyn("validate", "pipeline.yaml", cwd=pipeline.parent)
     assert (result.returncode, result.stdout) == (0, "pipeline.yaml: valid\n")
-    pipeline.write_text(PIPELINE.replace("MLP, config: {in_features: 2, num_classes: 2}", "ResNet152"))
+    pipeline.write_text(PIPELINE.replace("MLP, config: {in_features: 2, num_classes: 2}", "FmowNet"))
     result = modyn("validate", "pipeline.yaml", cwd=pipeline.parent)
     assert result.returncode == 0
     assert "cannot run yet: " in result.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,13 +44,20 @@ def refused(*arguments: str, cwd: Path, status: int = 2) -> str:
     return " ".join(result.stderr.replace("│", " ").split())
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a state directory that has the dataset ``d`` of ten samples."""
+    folder = tmp_path_factory.mktemp("made")
+    parquet.write_table(rows(10), folder / "ten.parquet")
+    datasets("register", "d", "--role", "train", cwd=folder)
+    assert datasets("append", "d", "ten.parquet", cwd=folder) == "ten.parquet: appended, keys 0 to 9\n"
+    return folder
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A state directory with the dataset ``d`` of ten samples."""
-    parquet.write_table(rows(10), tmp_path / "ten.parquet")
-    datasets("register", "d", "--role", "train", cwd=tmp_path)
-    assert datasets("append", "d", "ten.parquet", cwd=tmp_path) == "ten.parquet: appended, keys 0 to 9\n"
-    return tmp_path
+def folder(made: Path, tmp_path: Path) -> Path:
+    """One of a test's own."""
+    return shutil.copytree(made, tmp_path, dirs_exist_ok=True)
 
 
 def shown(table: str) -> dict[str, str]:

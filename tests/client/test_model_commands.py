@@ -18,7 +18,7 @@ from modyn.core.errors import InvalidInputError, NotFoundError
 from modyn.core.keysets import KeySet
 from modyn.core.values import to_value
 from modyn.proto.selector_pb2 import CreateTrainingSetRequest, TrainingSetHeader
-from modyn.proto.trainer_server_pb2 import DownsamplingResult, TrainResult
+from modyn.proto.trainer_server_pb2 import DownsamplingResult, LossPoint, Telemetry, TrainResult
 from modyn.trainer_server.plain import plain
 from modyn.trainer_server.store import LineageRow, TrainingStore
 from modyn.trainer_server.trained import TrainedRecord
@@ -47,6 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     record.add_auxiliary(np.array([5, 6]))
     trained = record.store(services.peers.selector, "numbers")
     result = TrainResult(num_samples=10, samples_trained=30, epochs=3, batches=6, final_loss=0.25, epoch_losses=[0.25])
+    telemetry = Telemetry(forward_seconds=3.0, backward_seconds=1.0, samples_per_second=1234.5, wait_seconds=0.0)
+    telemetry.losses.extend(LossPoint(batch=batch, loss=1 / batch) for batch in range(1, 101))
+    result.telemetry.CopyFrom(telemetry)
+    result.validation_losses.extend([0.5, 0.25, 0.375])
+    result.best_epoch = 1
     narrowed = TrainResult(num_samples=10, samples_trained=7, epochs=3, batches=3, train_seconds=1.5)
     narrowed.downsampling.CopyFrom(
         DownsamplingResult(trained=trained, auxiliary_models=["c" * 40], samples_offered=30, samples_scored=20)
@@ -161,6 +166,20 @@ def test_in_python(folder: Path) -> None:
             client.trained_samples("a")
         found = {model.model: model.keys.tolist() for model in client.models_trained_on("numbers", [2, 3])}
         assert found == {WHOLE: [2, 3], NARROWED: [2], OLD: [2, 3]}
+
+
+def test_where_the_time_went_and_how_the_loss_fell(folder: Path) -> None:
+    shown = " ".join(said(folder, "show", WHOLE).replace("│", " ").split())
+    assert "of its time forward 75%, backward 25%; 1,234 samples/s" in shown
+    assert "validation loss 0.2500 at the lowest, the best after epoch 1; 0.3750 at the end" in shown
+    assert "loss by batch 1.0000 (1) → " in shown
+    assert "→ 0.0100 (100)" in shown
+    training = json.loads(said(folder, "show", WHOLE, "--json"))["training"]
+    assert (training["best_epoch"], training["validation_losses"]) == (1, [0.5, 0.25, 0.375])
+    assert training["telemetry"]["forward_seconds"] == 3.0
+    assert training["telemetry"]["gpu_memory_bytes"] is None
+    assert training["telemetry"]["losses"][-1] == [100, 0.01]
+    assert json.loads(said(folder, "show", "a2", "--json"))["training"]["telemetry"] is None
 
 
 def test_a_record_of_nothing_has_no_epochs() -> None:

@@ -23,9 +23,8 @@ INEFFECTIVE = [
     "selection_strategy.presampling_config.force_required_target_size",
     "training.num_prefetched_partitions",
     "training.parallel_prefetch_requests",
-    "training.dataloader_workers",
-    "training.enable_accurate_gpu_measurements",
-    "model_storage",
+    "model_storage.full_model_strategy",
+    "model_storage.incremental_model_strategy.config",
     "evaluation.after_training_evaluation_workers",
     "evaluation.after_pipeline_evaluation_workers",
     "evaluation.datasets[0].dataloader_workers",
@@ -108,6 +107,38 @@ def test_published_triggers_are_read(trigger: str) -> None:
     assert all("has no effect" in notice for notice in loaded.notices), loaded.notices
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        "id: Dummy",
+        *(
+            f"id: {name}, config: {{num_input_channels: 1, num_classes: 2}}"
+            for name in ("YearbookNet", "SmallYearbookNet")
+        ),
+        *(
+            f"id: {name}, config: {{num_classes: 2, use_pretrained: false}}"
+            for name in ("ResNet18", "ResNet50", "ResNet152")
+        ),
+    ],
+)
+def test_published_models_are_read(model: str) -> None:
+    kept = "".join(line + "\n" for line in MINIMAL.splitlines() if not line.startswith("model:"))
+    load_pipeline_text(f"{kept}model: {{{model}}}", "p").require_runnable()
+
+
+def test_the_published_tokenizer_is_read() -> None:
+    kept = "".join(line + "\n" for line in MINIMAL.splitlines() if not line.startswith("data:"))
+    data = "data: {dataset_id: d, bytes_parser_function: 'm:f', tokenizer: DistilBertTokenizerTransform}"
+    config = load_pipeline_text(kept + data, "p").require_runnable()
+    assert config.data.tokenizer == "DistilBertTokenizerTransform"
+    for tokenizer, what in (
+        ("Other", "expected DistilBertTokenizerTransform, or"),
+        ("'m:f', parser: {name: text}", "numbers"),
+    ):
+        with pytest.raises(InvalidInputError, match=what):
+            load_pipeline_text(f"{kept}data: {{dataset_id: d, tokenizer: {tokenizer}}}", "p")
+
+
 IL_TRAINING = (
     "il_training_config: {il_model_id: MLP, il_model_config: {in_features: 4, num_classes: 2}, gpus: 1, "
     "device: 'cuda:0', dataloader_workers: 1, batch_size: 8, use_previous_model: false, epochs_per_trigger: 2, "
@@ -163,19 +194,12 @@ def test_published_selection_strategies_run(strategy: str) -> None:
     [
         *(
             (f"model: {{id: {model}, config: {{num_classes: 2}}}}", "model.id")
-            for model in ("ArticleNet", "DLRM", "FmowNet", "YearbookNet", "SmallYearbookNet", "ResNet152", "Dummy")
-        ),
-        ("data: {dataset_id: d, tokenizer: DistilBertTokenizerTransform}", "data.tokenizer"),
-        (
-            "training: {optimizers: [{name: o, algorithm: FusedSGD, source: APEX, param_groups: [{module: model}]}]}",
-            "training.optimizers[0].source",
+            for model in ("ArticleNet", "DLRM", "FmowNet")
         ),
         (
             "training: {lr_scheduler: {name: DLRMScheduler, source: Custom, step_every: batch, optimizers: [default]}}",
             "training.lr_scheduler.source",
         ),
-        ("training: {checkpointing: {activated: true, interval: 5, path: /checkpoints}}", "training.checkpointing"),
-        ("training: {gpus: 2, device: 'cuda:0'}", "training.gpus"),
         (
             (
                 "evaluation: {handlers: [{execution_time: after_pipeline, "
@@ -200,6 +224,18 @@ def test_what_a_later_release_will_have_is_no_error(what: str, where: str) -> No
     assert len(loaded.planned) == 1
     assert loaded.planned[0].startswith(where)
     assert loaded.planned[0].endswith("is not in this release yet")
+
+
+@pytest.mark.parametrize(
+    "training",
+    [
+        "{optimizers: [{name: o, algorithm: FusedSGD, source: APEX, param_groups: [{module: model}]}]}",
+        "{checkpointing: {activated: true, interval: 5, path: /checkpoints}}",
+        "{gpus: 2, device: 'cuda:0', amp: true, enable_accurate_gpu_measurements: true}",
+    ],
+)
+def test_published_trainings_are_read(training: str) -> None:
+    assert load_pipeline_text(f"{MINIMAL}training: {training}\n", "p").require_runnable()
 
 
 class _Renamed(Described):
@@ -236,3 +272,29 @@ def test_renamed_and_ignored_keys() -> None:
 def test_true_is_no_number(text: str, where: str) -> None:
     with pytest.raises(InvalidInputError, match=rf"{where}: value '(true|false)': expected a whole number"):
         load_pipeline_text(MINIMAL + text, "p")
+
+
+def test_model_storage_has_its_meaning() -> None:
+    storage = load_pipeline_text(PUBLISHED, "p.yaml").require_runnable().model_storage
+    assert storage is not None
+    assert storage.incremental_model_strategy is not None
+    assert storage.incremental_model_strategy.full_model_interval == 5
+    assert storage.retention.keep_reported
+    text = MINIMAL + "model_storage: {retention: {keep_reported: false, keep_last: 2}}"
+    storage = load_pipeline_text(text, "p").require_runnable().model_storage
+    assert storage is not None
+    assert storage.retention.keep_last == 2
+
+
+@pytest.mark.parametrize(
+    ("retention", "message"),
+    [
+        ("keep_last: 2", "say keep_reported: false too"),
+        ("keep_reported: true, keep_last: 2", "say keep_reported: false too"),
+        ("keep_reported: false", "expected how many models to keep"),
+        ("keep_reported: false, keep_last: 0", "keep_last"),
+    ],
+)
+def test_retention_says_what_is_removed(retention: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        load_pipeline_text(MINIMAL + f"model_storage: {{retention: {{{retention}}}}}", "p")

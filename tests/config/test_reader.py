@@ -218,6 +218,22 @@ def test_user_models_check_their_own_config() -> None:
     )
 
 
+def test_downsampling_needs_one_process() -> None:
+    policy = """
+selection_strategy:
+  name: CoresetStrategy
+  tail_triggers: 0
+  limit: -1
+  downsampling_config: {strategy: Uniform, ratio: 50}
+"""
+    load_pipeline_text(MINIMAL + policy + "training: {processes: 1}", "p.yaml")
+    (line,) = problems(MINIMAL + policy + "training: {processes: 2}")
+    assert "training.processes: value 2: downsampling" in line
+    assert "expected 1, or no downsampling" in line
+    (line,) = problems(MINIMAL + policy + "training: {device: cuda, gpus: 4}")
+    assert "training.gpus: value 4" in line
+
+
 def test_evaluation_names_must_exist() -> None:
     text = MINIMAL + EVALUATION + "      datasets: [numbrs]\n"
     assert the_problem(text).startswith(
@@ -279,16 +295,20 @@ def test_an_evaluation_dataset_inherits_decoding_only_from_the_same_dataset(data
     assert resolved.parser == parser
 
 
+PLANNED = "training: {lr_scheduler: {name: DLRMScheduler, source: Custom}}\n"
+
+
 def test_a_pipeline_that_needs_a_later_release_says_all_of_it() -> None:
-    loaded = load_pipeline_text(
-        MINIMAL + "training: {checkpointing: {activated: true}, gpus: 2, optimizers: [{source: APEX}]}\n",
-        "p.yaml",
-    )
+    windows = "{handlers: [{strategy: {type: BetweenTwoTriggersEvalStrategy}}]}"
+    text = MINIMAL.replace("model:", f"evaluation: {windows}\nmodel:", 1)
+    loaded = load_pipeline_text(text + PLANNED, "p.yaml")
     assert loaded.config is None
-    assert loaded.planned == [
-        "training.gpus: training on several GPUs is not in this release yet",
-        "training.optimizers[0].source: optimizer source 'APEX' is not in this release yet",
-        "training.checkpointing.activated: checkpointing is not in this release yet",
+    assert sorted(loaded.planned) == [
+        (
+            "evaluation.handlers[0].strategy.type: evaluation strategy 'BetweenTwoTriggersEvalStrategy' is not in this "
+            "release yet"
+        ),
+        "training.lr_scheduler.source: learning-rate scheduler 'DLRMScheduler' is not in this release yet",
     ]
     with pytest.raises(NotAvailableError, match=r"p\.yaml is valid but cannot run yet") as caught:
         loaded.require_runnable()
@@ -296,7 +316,7 @@ def test_a_pipeline_that_needs_a_later_release_says_all_of_it() -> None:
 
 
 def test_errors_outweigh_what_is_planned() -> None:
-    text = MINIMAL + "training: {gpus: 2, batch_size: x}"
+    text = MINIMAL + PLANNED.replace("}}", "}, batch_size: x}")
     assert the_problem(text).startswith("training.batch_size")
 
 

@@ -171,6 +171,22 @@ def test_closing_kills_everything_and_refuses_more(tmp_path: Path) -> None:
         next(events)
 
 
+def test_jobs_wait_for_the_rest_of_what_is_imported(importable_helpers: None, tmp_path: Path) -> None:
+    launcher = ForkServerLauncher(["json"], complete=False)
+    with pytest.raises(UnavailableError, match=r"not ready in 0.2 s"):
+        launcher.wait_ready(0.2)
+    launcher.complete([JOBS])
+    assert list(launcher.launch(describe("echo", tmp_path, b"x")).events()) == [b"x"]
+    launcher.close()
+
+
+def test_a_launcher_that_was_never_complete_leaves_no_process() -> None:
+    launcher = ForkServerLauncher(["json"], complete=False)
+    pid = server_pid(launcher)
+    launcher.close()
+    wait_until_dead([pid])
+
+
 def test_a_preload_that_cannot_be_imported_is_an_error(tmp_path: Path) -> None:
     launcher = ForkServerLauncher(["no.such.module"])
     with pytest.raises(UnavailableError, match="died while starting"):

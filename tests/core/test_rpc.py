@@ -28,7 +28,16 @@ from modyn.core.errors import (
     error_class_for,
 )
 from modyn.core.peers import Addresses, Peers
-from modyn.core.rpc import Channel, RpcServer, arrow_stream, as_arrow_messages, cancel, connect, is_loopback
+from modyn.core.rpc import (
+    Channel,
+    RpcServer,
+    arrow_stream,
+    as_arrow_messages,
+    cancel,
+    connect,
+    connect_ahead,
+    is_loopback,
+)
 from modyn.proto import storage_pb2
 from modyn.proto.common_pb2 import ArrowMessage
 from modyn.proto.storage_pb2_grpc import StorageServicer, StorageStub, add_StorageServicer_to_server
@@ -256,6 +265,28 @@ def test_a_server_that_goes_away_is_unavailable(server: RpcServer) -> None:
     with pytest.raises(UnavailableError, match="cannot be reached or went away"):
         describe(StorageStub(channel), "x")
     channel.close()
+
+
+def test_a_connection_made_ahead_is_used_once(server: RpcServer) -> None:
+    connect_ahead(server.address)
+    made = rpc._ahead[server.address]
+    with connect(server.address) as first, connect(server.address) as second:
+        assert (first._channel is made, second._channel is made) == (True, False)
+
+
+def test_a_connection_made_ahead_may_have_lost_its_server(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path}/socket"
+    first = RpcServer(address, [])
+    first.start()
+    connect_ahead(address)
+    first.stop(0)
+    second = RpcServer(address, [])
+    second.start()
+    connect(address, timeout_seconds=10).close()
+    connect_ahead(address)
+    second.stop(0)
+    with pytest.raises(UnavailableError, match="no server answers"):
+        connect(address, timeout_seconds=0.3)
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:0", "[::]:0", "192.0.2.7:0", "example.org:0"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,22 +150,28 @@ def test_unknown_pipeline_ids(client: Client) -> None:
         client.status("abc")
 
 
-def _job_of_this_process() -> int | None:
-    """A forked training or evaluation job: a grandchild of the fork server's parent, which is us."""
+def _jobs_of_this_process() -> list[int]:
+    """Forked jobs, and those that are kept ready: grandchildren of the fork server's parent, which is us."""
     listing = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], check=True, capture_output=True, text=True).stdout
     rows = [line.split(None, 2) for line in listing.splitlines()]
     servers = {row[0] for row in rows if int(row[1]) == os.getpid() and "modyn.core.forkserver" in row[2]}
-    return next((int(row[0]) for row in rows if row[1] in servers), None)
+    return [int(row[0]) for row in rows if row[1] in servers]
+
+
+def _wait_for_training(client: Client, pipeline_id: str) -> None:
+    """Returns once batches are being trained."""
+    for event in client.watch(pipeline_id):
+        if event.WhichOneof("kind") == "training" and event.training.samples:
+            return
+        assert event.pipeline.status != Pipeline.FAILED, event.pipeline.error.message
 
 
 def test_a_training_job_killed_from_outside(client: Client, tmp_path: Path) -> None:
     training = {"epochs_per_trigger": 100_000, "batch_size": 16, "threads": 1}
     pipeline_id = client.submit(project(tmp_path, data=data("killed"), training=training))
-    deadline = time.monotonic() + 60
-    while (job := _job_of_this_process()) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(job, signal.SIGKILL)
+    _wait_for_training(client, pipeline_id)
+    for job in _jobs_of_this_process():
+        os.kill(job, signal.SIGKILL)
     ended = client.wait(pipeline_id)
     assert ended.status == Pipeline.FAILED
     assert "SIGKILL" in ended.error.message
@@ -179,10 +184,7 @@ def test_a_training_job_killed_from_outside(client: Client, tmp_path: Path) -> N
 def test_stopping_in_the_middle_of_a_training(client: Client, tmp_path: Path) -> None:
     training = {"epochs_per_trigger": 100_000, "batch_size": 16, "threads": 1}
     pipeline_id = client.submit(project(tmp_path, data=data("stopped"), training=training))
-    deadline = time.monotonic() + 60
-    while _job_of_this_process() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    _wait_for_training(client, pipeline_id)
     assert client.stop(pipeline_id).status == Pipeline.STOPPED
     report = client.report(pipeline_id)
     assert report.pipeline.status == "stopped"

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from modyn.core.errors import InvalidInputError
 
@@ -48,3 +49,28 @@ def sleep(payload: bytes, emit: Emit) -> None:
 
 def suicide(payload: bytes, emit: Emit) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+# ------------------------------------------------------------------------------------------- jobs of a standby
+
+WARMED_BY: list[str] = []
+
+
+def warm_up(argument: str) -> None:
+    """What a standby does ahead; a folder as argument gets a file named by its pid."""
+    print("ahead of its job")
+    WARMED_BY.append(argument)
+    if argument == "raise":
+        raise RuntimeError("cannot warm up")
+    if argument == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if argument == "hang":
+        time.sleep(60)
+    if argument:
+        Path(argument, str(os.getpid())).touch()
+
+
+def who(payload: bytes, emit: Emit) -> None:
+    """Says which process it is, and what it was warmed up with."""
+    print("its own output")
+    emit(f"{os.getpid()} {WARMED_BY}".encode())

@@ -22,7 +22,7 @@ from modyn.core.peers import Addresses, Peers
 from modyn.core.rpc import RpcServer, as_arrow_messages
 from modyn.core.state import StateDirectory
 from modyn.core.values import to_value
-from modyn.proto.common_pb2 import ArrowMessage
+from modyn.proto.common_pb2 import ArrowMessage, CollectGarbageRequest, Garbage
 from modyn.proto.selector_pb2 import (
     CreateTrainingSetRequest,
     DescribeTrainingSetRequest,
@@ -83,6 +83,11 @@ class TrainingSets(SampleColumnsRpcs):
         self, request_iterator: Iterator[FindTrainingSetsRequest], context: grpc.ServicerContext
     ) -> Iterator[FoundTrainingSet]:
         raise NotAvailableError("training sets are found by the real selector")
+
+    def CollectSelectionGarbage(
+        self, request: CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> Iterator[Garbage]:
+        raise NotAvailableError("training sets are collected by the real selector")
 
     def ReadTrainingSet(self, request: ReadTrainingSetRequest, context: grpc.ServicerContext) -> Iterator[ArrowMessage]:
         described, keys, weights = self._sets[request.digest]

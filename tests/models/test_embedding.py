@@ -13,12 +13,19 @@ from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.models import MODELS
 from modyn.models.building import build_model
 from modyn.models.embedding import EmbeddingTap
+from tests.helpers.zoo import inputs_of
 
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...], int]] = {
     "MLP": ({"in_features": 12, "hidden": [5, 4], "num_classes": 3, "dropout": 0.5}, (12,), 4),
     "SmallCNN": ({"in_channels": 1, "num_classes": 3, "hidden": 7}, (1, 8, 8), 7),
     "ResNet18": ({"num_classes": 3, "stem": "small"}, (3, 32, 32), 512),
     "ResNet50": ({"num_classes": 3, "in_channels": 1}, (1, 64, 64), 2048),
+    "ResNet152": ({"num_classes": 3, "stem": "small"}, (3, 8, 8), 2048),
+    "YearbookNet": ({"num_input_channels": 1, "num_classes": 3}, (1, 32, 32), 32),
+    "SmallYearbookNet": ({"num_input_channels": 1, "num_classes": 3}, (1, 32, 32), 16),
+    "Dummy": ({}, (2,), 2),
+    "TextClassifier": ({"vocabulary_size": 50, "dim": 4, "num_classes": 3}, (7,), 4),
+    "TabularMLP": ({"numeric": 2, "categorical": {"a.b": 9, "c": 5}, "hidden": [6], "num_classes": 3}, (2,), 6),
 }
 
 
@@ -33,11 +40,13 @@ def test_every_registered_model_has_a_case() -> None:
     assert sorted(CASES) == MODELS.names()
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "ResNet152" else []) for name in sorted(CASES)]
+)
 def test_the_last_layer_makes_the_scores_of_the_embeddings(name: str) -> None:
     config, shape, width = CASES[name]
     model = build_model(ModelSection(id=name, config=config), None)
-    embeddings, scores = embed(model, torch.randn(3, *shape), 3)
+    embeddings, scores = embed(model, inputs_of(name, shape, 3), 3)
     assert embeddings.shape == (3, width)
     last = [layer for layer in model.modules() if isinstance(layer, nn.Linear)][-1]
     torch.testing.assert_close(last(embeddings), scores)

@@ -74,6 +74,31 @@ CASES: dict[str, Case] = {
         {"name": "image", "encoding": "raw", "height": 6, "width": 4, "resize": [3, 2], "channels": 1},
         {"data": pa.array([image[..., 0].tobytes() for image in IMAGES], pa.binary(24))},
     ),
+    "image, cropped": Case(
+        {"name": "image", "center_crop": [3, 2]}, {"data": pa.array([png(image) for image in IMAGES], pa.binary())}
+    ),
+}
+
+MAPPED: dict[str, Case] = {
+    "columns, categorical": Case(
+        {"name": "columns", "categorical": {"city": 5, "code": 7, "sure": 2, "kind": 3}},
+        {
+            "a": pa.array(RNG.normal(size=7)),
+            "city": pa.array(["Bern", "Genf", "", "Zürich", "Bern", "x" * 50, "Basel"]),
+            "code": pa.array(range(7), pa.int16()),
+            "sure": pa.array([True, False] * 3 + [True]),
+            "kind": pa.array(["a", "b", "a", "b", "c", "c", "a"]).dictionary_encode(),
+        },
+    ),
+    "text, words": Case(
+        {"name": "text", "max_length": 5},
+        {"text": pa.array(["", "One two", "two  ONE, three!", "--", "été à Zürich", "a_b c", "1 2 3 4 5 6 7"])},
+    ),
+    "text, bytes": Case(
+        {"name": "text", "tokens": "bytes", "column": "t"},
+        {"t": pa.array(["ab", "é", "", "c", "d", "e", "f"]).cast(pa.binary()), "other": pa.array(range(7))},
+    ),
+    "text, lists": Case({"name": "text"}, {"ids": pa.array([[1, 2], [], [3], [4] * 300, [0], [5, 6, 7], [8]])}),
 }
 
 
@@ -84,7 +109,7 @@ def parse(parser: Parser, columns: Columns) -> npt.NDArray[np.float32]:
 
 
 def test_every_registered_parser_has_a_case() -> None:
-    assert {case.config["name"] for case in CASES.values()} == set(PARSERS.names())
+    assert {case.config["name"] for case in (CASES | MAPPED).values()} == set(PARSERS.names())
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -158,6 +183,42 @@ class TestContract:
     def test_zero_deviation_is_refused(self, name: str) -> None:
         with pytest.raises(ValidationError, match="greater than zero"):
             PARSERS.parse({**CASES[name].config, "std": [0.0]})
+
+
+def mapped(parser: Parser, columns: Columns) -> dict[str, npt.NDArray[np.generic]]:
+    inputs = parser.parse(columns)
+    assert isinstance(inputs, dict)
+    return inputs
+
+
+@pytest.mark.parametrize("name", MAPPED)
+class TestContractOfSeveralInputs:
+    def test_rows_of_numbers(self, name: str) -> None:
+        for part in mapped(MAPPED[name].parser, MAPPED[name].columns).values():
+            assert part.dtype in {np.dtype(np.float32), np.dtype(np.int64), np.dtype(bool)}
+            assert len(part) == 7
+
+    def test_a_batch_is_its_samples_in_any_order(self, name: str) -> None:
+        parser, columns = MAPPED[name].parser, MAPPED[name].columns
+        whole = mapped(parser, columns)
+        for start, stop in [(0, 1), (2, 5), (6, 7), (3, 3)]:
+            part = mapped(parser, {key: array.slice(start, stop - start) for key, array in columns.items()})
+            assert all(np.array_equal(part[key], whole[key][start:stop]) for key in whole)
+        order = RNG.permutation(7)
+        shuffled = mapped(parser, {key: array.take(pa.array(order)) for key, array in columns.items()})
+        assert all(np.array_equal(shuffled[key], whole[key][order]) for key in whole)
+
+    def test_round_trips_as_configuration(self, name: str) -> None:
+        parser = MAPPED[name].parser
+        assert PARSERS.parse(PARSERS.dump(parser)) == parser
+
+    def test_missing_values_are_named(self, name: str) -> None:
+        case = MAPPED[name]
+        key = (case.parser.reads() or tuple(case.columns))[-1]
+        values = case.columns[key].to_pylist()[:-1]
+        columns = {**case.columns, key: pa.array([*values, None], case.columns[key].type)}
+        with pytest.raises(InvalidInputError, match=f"column '{key}' has 1 missing values"):
+            case.parser.parse(columns)
 
 
 def test_columns_in_the_given_order() -> None:

@@ -12,7 +12,9 @@ from pydantic import ValidationError
 from modyn.core.config.pipeline import ModelSection
 from modyn.core.plugins.models import MODELS
 from modyn.models.building import build_model
+from modyn.models.embedding import EmbeddingTap
 from modyn.models.weights import dump, load
+from tests.helpers.zoo import inputs_of
 
 # One config per registered model, and the shape of one input; a new model is tested once it is listed here.
 CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
@@ -20,7 +22,16 @@ CASES: dict[str, tuple[dict[str, Any], tuple[int, ...]]] = {
     "SmallCNN": ({"in_channels": 1, "num_classes": 3}, (1, 8, 8)),
     "ResNet18": ({"num_classes": 3, "stem": "small"}, (3, 32, 32)),
     "ResNet50": ({"num_classes": 3, "in_channels": 1}, (1, 64, 64)),
+    "ResNet152": ({"num_classes": 3, "stem": "small"}, (3, 8, 8)),
+    "YearbookNet": ({"num_input_channels": 1, "num_classes": 3}, (1, 32, 32)),
+    "SmallYearbookNet": ({"num_input_channels": 1, "num_classes": 3}, (1, 32, 32)),
+    "Dummy": ({}, (2,)),
+    "TextClassifier": ({"vocabulary_size": 50, "dim": 4, "hidden": [5], "num_classes": 3}, (7,)),
+    "TabularMLP": ({"numeric": 2, "categorical": {"a.b": 9, "c": 5}, "dim": 4, "num_classes": 3}, (2,)),
 }
+
+
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "ResNet152" else []) for name in sorted(CASES)]
 
 
 def build(name: str) -> torch.nn.Module:
@@ -31,17 +42,16 @@ def test_every_registered_model_has_a_case() -> None:
     assert sorted(CASES) == MODELS.names()
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", NAMES)
 def test_puts_out_one_row_of_scores_per_sample(name: str) -> None:
     model = build(name).train()
-    inputs = torch.randn(2, *CASES[name][1])
-    outputs = model(inputs)
-    assert outputs.shape == (2, 3)
+    outputs = model(inputs_of(name, CASES[name][1], 2))
+    assert outputs.shape == (2, 2 if name == "Dummy" else 3)
     outputs.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", NAMES)
 def test_initial_weights_follow_the_torch_seed(name: str) -> None:
     blobs = []
     for seed in (1, 1, 2):
@@ -50,7 +60,7 @@ def test_initial_weights_follow_the_torch_seed(name: str) -> None:
     assert blobs[0] == blobs[1] != blobs[2]
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", NAMES)
 def test_weights_survive_storage_bit_for_bit(name: str) -> None:
     first, second = build(name), build(name)
     load(second, dump(first))
@@ -59,7 +69,7 @@ def test_weights_survive_storage_bit_for_bit(name: str) -> None:
     assert dump(second) == dump(first)
 
 
-@pytest.mark.parametrize("name", sorted(CASES))
+@pytest.mark.parametrize("name", NAMES)
 def test_unknown_key_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match="num_clases"):
         ModelSection(id=name, config={**CASES[name][0], "num_clases": 3})
@@ -67,10 +77,15 @@ def test_unknown_key_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("ResNet18", 11_689_512), ("ResNet50", 25_557_032)],  # as published with torchvision's models
+    [
+        ("ResNet18", 11_689_512),
+        ("ResNet50", 25_557_032),
+        ("ResNet152", 60_192_808),
+    ],  # as published with torchvision's models
 )
 def test_resnets_have_the_published_number_of_parameters(name: str, parameters: int) -> None:
-    model = build_model(ModelSection(id=name), None)
+    with torch.device("meta"):  # shapes without numbers
+        model = build_model(ModelSection(id=name), None)
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
 
 
@@ -89,6 +104,31 @@ def test_resnet_starts_as_identity_where_asked() -> None:
     scales = {name: value for name, value in model.state_dict().items() if name.endswith("bn2.weight")}
     assert len(scales) == 8
     assert all(not value.any() for value in scales.values())
+
+
+def test_yearbook_net_is_four_blocks_of_32_channels() -> None:
+    model = build("YearbookNet")
+    convolutions = [layer for layer in model.modules() if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [32] * 4
+    features = torch.randn(2, 1, 32, 32)
+    taps = EmbeddingTap(model, "YearbookNet")
+    with torch.inference_mode(), taps.catching():
+        model(features)
+    assert taps.embeddings(2).shape == (2, 32)
+
+
+def test_text_classifier_sees_the_mean_of_what_is_no_padding() -> None:
+    model = build("TextClassifier").eval()
+    inputs = inputs_of("TextClassifier", (), 2)
+    assert isinstance(inputs, dict)
+    taps = EmbeddingTap(model, "TextClassifier")
+    short = {name: part[:, :4] for name, part in inputs.items()}
+    torch.testing.assert_close(model(inputs), model(short))
+    empty = {"ids": inputs["ids"], "mask": torch.zeros_like(inputs["mask"])}
+    assert torch.isfinite(model(empty)).all()
+    with torch.inference_mode(), taps.catching():
+        model(inputs)
+    assert taps.embeddings(2).shape == (2, 5)
 
 
 @pytest.mark.parametrize("size", [8, 14, 28, 33, 64])

@@ -108,3 +108,20 @@ def test_two_pipelines_may_select_the_same_set_at_once(any_catalog: Catalog, row
         time.sleep(0.2)
     thread.join()
     assert rows.trigger("other", 0) is not None
+
+
+def test_training_sets_that_nobody_selected_lately_are_forgotten_with_their_triggers(rows: SelectorCatalog) -> None:
+    rows.record(TRIGGER, SET)
+    rows.record(replace(TRIGGER, trigger_index=1, training_set="d1", new_data="n1"), replace(SET, digest="d1"))
+    rows.record(replace(TRIGGER, pipeline_id="q", training_set="d1", created_at=7.0), replace(SET, digest="d1"))
+    assert [(one.digest, one.last_selected) for one in rows.training_sets_unused_since(5.0)] == [("d0", 2.5)]
+    assert [one.digest for one in rows.training_sets_unused_since(7.0)] == ["d0", "d1"]
+    assert rows.files_named() == {"d0", "n0", "n1"}
+    assert rows.files_named(without={"d0"}) == {"d0", "n0", "n1"}, "another training set has the same file"
+    assert rows.files_named(without={"d0", "d1"}) == set()
+    assert not rows.forget("d1", 5.0)
+    assert rows.trigger("p", 1) is not None
+    assert rows.forget("d0", 5.0)
+    assert rows.training_set("d0") is None
+    assert rows.trigger("p", 0) is None
+    assert rows.files_named() == {"d0", "n0", "n1"}

@@ -141,8 +141,17 @@ def _refusal(act: Callable[[], None]) -> UnavailableError | None:
     return None
 
 
-@pytest.mark.parametrize("kind", ["csv", "binary"])
-@pytest.mark.parametrize("left", [0, 20_000, 50_000])
+@pytest.mark.parametrize(
+    ("left", "kind"),
+    [
+        (0, "csv"),
+        pytest.param(0, "binary", marks=pytest.mark.slow),
+        pytest.param(20_000, "csv", marks=pytest.mark.slow),
+        (20_000, "binary"),
+        pytest.param(50_000, "csv", marks=pytest.mark.slow),
+        pytest.param(50_000, "binary", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_is_said_and_survived(small_disk: Path, folder: Path, kind: str, left: int) -> None:
     """With the catalog on it; nothing is lost or half-written, and all goes on when there is space again."""
     storage = StorageServer(StateDirectory(small_disk / "state").create())

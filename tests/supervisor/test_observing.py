@@ -27,6 +27,7 @@ from modyn.supervisor.journal import Journal
 from modyn.supervisor.labels import KnownLabels
 from modyn.supervisor.observing import PipelineObserver
 from modyn.supervisor.options import RunOptions
+from modyn.supervisor.trainer_servers import TrainerServers
 from tests.helpers.evaluating import MODEL, EvaluationServer, module, plain_loop
 from tests.helpers.labelling import delete, set_labels
 
@@ -113,7 +114,7 @@ class Pipeline:
             **sections,
         }
         config = load_pipeline_text(json.dumps(tree), "test").require_runnable()
-        self.run = RunContext(7, config, options, server.peers, Journal(server.catalog))
+        self.run = RunContext(7, config, options, server.peers, Journal(server.catalog), TrainerServers(server.peers))
         self.labels = KnownLabels(self.run)
         self.observer = PipelineObserver(self.run, self.labels)
 

@@ -27,7 +27,7 @@ def dataset(server: TrainingServer) -> str:
 
 def source(server: TrainingServer, dataset: str, **changes: object) -> BatchSource:
     options = {"batch_size": 8, "drop_last": False, "shuffle": (3, 1), **changes}
-    samples = TrainingSamples(KeySet.from_array(KEYS), WEIGHTS)
+    samples = TrainingSamples(KeySet.from_array(KEYS), options.pop("weights", WEIGHTS))  # type: ignore[arg-type]
     decoder = Decoder(DataSection(dataset_id=dataset), None)
     return BatchSource(server.peers.storage, dataset, samples, decoder, **options)  # type: ignore[arg-type]
 
@@ -77,8 +77,7 @@ def test_an_epoch_may_be_left_early(server: TrainingServer, dataset: str) -> Non
 def test_weights_that_make_no_sense_are_refused(server: TrainingServer, dataset: str, bad: float) -> None:
     weights = WEIGHTS.copy()
     weights[np.flatnonzero(KEYS % 9)[0]] = bad
-    odd = source(server, dataset)
-    odd._samples = TrainingSamples(KeySet.from_array(KEYS), weights)
+    odd = source(server, dataset, weights=weights)
     with pytest.raises(InvalidInputError, match="weights that are negative or not finite"):
         list(odd.epoch(0))
 

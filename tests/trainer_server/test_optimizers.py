@@ -100,7 +100,9 @@ def test_two_optimizers_may_not_share_parameters() -> None:
 
 def scheduler(name: str, **config: Any) -> torch.optim.lr_scheduler.LRScheduler:
     optimizers = build_optimizers(Net(), [section({"config": {"lr": 1.0}})])
-    return build_scheduler(LrSchedulerSection(name=name, config=config), optimizers, SCHEDULE)
+    built = build_scheduler(LrSchedulerSection(name=name, config=config), optimizers, SCHEDULE)
+    assert isinstance(built, torch.optim.lr_scheduler.LRScheduler)
+    return built
 
 
 def test_placeholders_are_replaced_at_any_depth() -> None:

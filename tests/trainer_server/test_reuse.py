@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modyn.models import codeidentity
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainResult
 from tests.helpers.code import CodeRoot
 from tests.helpers.training import TrainingServer
@@ -129,6 +130,40 @@ def test_code_that_reads_files_turns_reuse_off_with_a_notice(
     assert first.input_digest == ""
     (notice,) = trial.notices
     assert notice.startswith("results are not reused: reader, line 6 calls ")
+
+
+def test_the_version_of_an_imported_library_counts(
+    server: TrainingServer, dataset: str, code_root: CodeRoot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = tmp_path / "site-packages"
+    site.mkdir()
+    (site / "colours.py").write_text("")
+    metadata = site / "colours-1.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    (metadata.parent / "top_level.txt").write_text("colours\n")
+    metadata.write_text("Metadata-Version: 2.1\nName: colours\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.setattr(codeidentity, "_SITE_FOLDERS", (*codeidentity._SITE_FOLDERS, site.resolve()))
+    code_root.write(
+        "painted.py",
+        """
+        import numpy as np
+
+        try:
+            import colours  # where it is installed
+        except ImportError:
+            colours = None
+
+        def parse(columns):
+            return np.stack([columns["a"], columns["b"]], axis=1)
+        """,
+    )
+    trial = Trials(server, dataset, data={"parser": "painted:parse"}, root=code_root)
+    assert not trial().reused
+    assert trial().reused
+    metadata.write_text(metadata.read_text().replace("1.0", "1.1"))
+    assert not trial().reused
+    assert trial().reused
 
 
 def test_a_deleted_model_is_trained_again(server: TrainingServer, dataset: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from modyn.client.server import WARM_UP
 from modyn.core.jobs import ForkServerLauncher
 from modyn.trainer_server.service import PRELOAD
 from tests.helpers.training import TrainingServer
@@ -68,3 +70,23 @@ def test_many_pipelines_at_once(server: TrainingServer, clients: int) -> None:
         models = [result.model for result in pool.map(server.train, requests)]
     assert len(set(models)) == 2
     assert models[::2] == [models[0]] * (clients // 2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_process_that_was_warmed_up_ahead_trains_the_same_model(
+    server: TrainingServer, launcher: ForkServerLauncher, threads: int
+) -> None:
+    numbers = np.random.default_rng(0).normal(size=(2, 300)).astype(np.float32)
+    dataset = server.dataset(np.arange(300) % 2, a=numbers[0], b=numbers[1])
+    model = {"id": "MLP", "config": {"in_features": 2, "num_classes": 2, "hidden": [64], "dropout": 0.5}}
+    request = server.request(
+        dataset, server.sets.put_range(dataset, 0, 300), model=model, training={"threads": threads}, seed=3
+    )
+    cold = server.train(request)
+    launcher.warm_up(WARM_UP, json.dumps([server.peers.addresses.storage]))
+    try:
+        warm = [server.train(request) for _ in range(2)]
+    finally:
+        launcher.warm_up("builtins:len", "")  # jobs of other tests begin as they did
+    assert [result.model for result in warm] == [cold.model] * 2
+    assert not any(result.reused for result in warm)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modyn.client.api import Client, LiveOptions, ReplayOptions
+    from modyn.client.loading import load_model
     from modyn.client.server import EmbeddedServer, Server
 
-__all__ = ["Client", "EmbeddedServer", "LiveOptions", "ReplayOptions", "Server"]
+__all__ = ["Client", "EmbeddedServer", "LiveOptions", "ReplayOptions", "Server", "load_model"]
 
 _HOMES = {
     "Client": "api",
@@ -19,6 +20,7 @@ _HOMES = {
     "ReplayOptions": "api",
     "EmbeddedServer": "server",
     "Server": "server",
+    "load_model": "loading",
 }
 
 

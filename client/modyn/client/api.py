@@ -10,13 +10,17 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import pyarrow as pa
 
-from modyn.client import datasets, explanations, lineage, models
+from modyn.client import datasets, explanations, lineage, loading, models
+from modyn.client.checking import check_pipeline
 from modyn.client.datasets import Compacted, Deleted, Ingested, Keys, NewKeys, Values, Verified
+from modyn.client.export import Downloaded, check_target, download
+from modyn.client.garbage import collect_garbage
 from modyn.client.lineage import TrainedModel
+from modyn.client.models import DeletedModel
 from modyn.client.server import EmbeddedServer
 from modyn.core.errors import ConflictError, InvalidInputError, JobFailedError
 from modyn.core.peers import Addresses, Peers
@@ -25,17 +29,22 @@ from modyn.core.rpc import cancel
 from modyn.core.state import SERVICES, StateDirectory
 from modyn.core.values import from_value, to_value
 from modyn.proto import common_pb2, storage_pb2, supervisor_pb2
+from modyn.proto.common_pb2 import Garbage
 from modyn.proto.storage_pb2 import (
     CompactProgress,
     Dataset,
     DatasetDescription,
     IngestProgress,
     Role,
+    StoredModel,
     VerifyProgress,
 )
-from modyn.proto.supervisor_pb2 import Pipeline, PipelineEvent
+from modyn.proto.supervisor_pb2 import CheckedStep, Pipeline, PipelineEvent
 from modyn.proto.trainer_server_pb2 import ModelDescription
 from modyn.storage.reader import Appended, LabelsSet, SampleBatch, append, read_columns, read_samples, set_labels
+
+if TYPE_CHECKING:
+    import torch
 
 Tabular: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]"
 
@@ -437,14 +446,57 @@ class Client:
         """Where a model came from, who has it, and the numbers of its training.
 
         Args:
-            reference: its digest or how that begins; or a pipeline's id, a colon and the index of a trigger, for the
-                newest model of that trigger.
+            reference: its digest or how that begins; or a pipeline's id, a colon or an at sign, and the index of a
+                trigger, for the newest model of that trigger, such as ``3:0``; or ``3@latest``, the model of the last
+                trigger that has one.
 
         Raises:
             NotFoundError: there is no such model.
             InvalidInputError: several digests begin like that, or it is none of the above.
         """
         return models.describe_model(self._peers, reference)
+
+    def stored_models(self) -> dict[str, StoredModel]:
+        """The models that storage has, by digest: their sizes, and which are stored as differences from others."""
+        return models.stored_models(self._peers)
+
+    def delete_models(
+        self, references: Sequence[str], *, rewrite_dependents: bool = False, force: bool = False
+    ) -> list[DeletedModel]:
+        """Removes the weights of models for good. What is known of them stays, as do reports that name them.
+
+        A pipeline that would reuse such a model trains it again.
+
+        Args:
+            references: each as of :meth:`model`.
+            rewrite_dependents: store models whole that are stored as differences from these.
+            force: even if they belong to a pipeline that is running.
+
+        Raises:
+            NotFoundError: there is no such model, or its weights were removed before.
+            InvalidInputError: as of :meth:`model`.
+            ConflictError: others are stored as differences from one, or a running pipeline may need it. Models named
+                before it are gone then; running pipelines are looked at before anything is removed.
+        """
+        return models.delete_models(self._peers, references, rewrite_dependents=rewrite_dependents, force=force)
+
+    def collect_garbage(
+        self, *, dry_run: bool = False, older_than_seconds: float = 7 * 86_400, only: Sequence[str] = ()
+    ) -> Iterator[Garbage]:
+        """Removes what services keep and nothing needs: models, training sets, predictions, checkpoints.
+
+        What a report or the lineage of a model names stays, unless ``model_storage.retention`` of all pipelines that
+        have a model lets it go. Takes all services.
+
+        Args:
+            dry_run: only name it.
+            older_than_seconds: only what was not used for so long; at least since the oldest running pipeline began.
+            only: some of ``models``, ``training-sets``, ``outcomes``, ``checkpoints``; all by default.
+
+        Returns:
+            Each thing, once it is removed.
+        """
+        return collect_garbage(self._peers, dry_run=dry_run, older_than_seconds=older_than_seconds, only=only)
 
     def trained_samples(self, reference: str) -> pa.Table:
         """The samples that a model was really trained on, and the weights of their losses.
@@ -464,6 +516,57 @@ class Client:
             CorruptDataError: the record is damaged.
         """
         return models.trained_samples(self._peers, self.model(reference))
+
+    def load_model(
+        self, reference: str, *, model: Mapping[str, Any] | None = None, code: Path | str | None = None
+    ) -> torch.nn.Module:
+        """A trained model as a module in evaluation mode, on the CPU of this process; imports torch.
+
+        Args:
+            reference: as of :meth:`model`.
+            model: its ``model`` section, where no pipeline is known that has it.
+            code: folder of the user's own code; by default where it was when the pipeline ran. It is imported.
+
+        Raises:
+            NotFoundError: there is no such model, or its weights were removed.
+            InvalidInputError: it is not known how to build it, or its code cannot be imported here.
+        """
+        return loading.load_module(self._peers, self.model(reference), model, code)
+
+    def download_model(
+        self,
+        reference: str,
+        folder: Path | str,
+        *,
+        onnx: bool = False,
+        force: bool = False,
+        key: int | None = None,
+        model: Mapping[str, Any] | None = None,
+        code: Path | str | None = None,
+    ) -> Downloaded:
+        """Writes a model as a folder that stands on its own: weights, code, parser, signature, one example.
+
+        ``modyn.models.exported.load(folder)`` makes a module of it, without any server. The folder is written whole or
+        not at all.
+
+        Args:
+            reference: as of :meth:`model`.
+            folder: where to; must be empty or not there.
+            onnx: write ``model.onnx`` too; its answers are compared with the model's.
+            force: replace what is in the folder.
+            key: of the sample that is the example; by default the first of the dataset.
+            model, code: as of :meth:`load_model`.
+
+        Raises:
+            AlreadyExistsError: the folder is not empty.
+            NotFoundError: there is no such model, or no sample.
+            InvalidInputError: it is not known how to build it, or it cannot be an ONNX graph.
+            NotAvailableError: the libraries for ONNX are not installed on the trainer server.
+        """
+        check_target(Path(folder), force=force)
+        found = self.model(reference)
+        origin = loading.origin_of(self._peers, found, model, code)
+        return download(self._peers, found, origin, Path(folder), onnx=onnx, force=force, key=key)
 
     # ------------------------------------------------------------------------------------------ pipelines
 
@@ -543,10 +646,46 @@ class Client:
         return self._submit(request, Path(folder).absolute())
 
     def _submit(self, request: supervisor_pb2.SubmitPipelineRequest, folder: Path) -> str:
+        self._send_code_root(request, folder)
+        return self._peers.supervisor.SubmitPipeline(request).id
+
+    def _send_code_root(self, request: supervisor_pb2.SubmitPipelineRequest, folder: Path) -> None:
         if self._sends_code_root:  # a server elsewhere does not see our folders
             request.code.root = str(folder)
             request.base_path = str(folder)
-        return self._peers.supervisor.SubmitPipeline(request).id
+
+    def check(
+        self,
+        pipeline: Path | str,
+        mode: ReplayOptions | LiveOptions | None = None,
+        *,
+        on_step: Callable[[CheckedStep], None] | None = None,
+    ) -> list[CheckedStep]:
+        """Runs one batch of real data through parser, model, loss, optimizer and metrics; nothing is trained or kept.
+
+        Datasets are ingested if they have a source. Pipelines do the same before their first training.
+
+        Args:
+            pipeline, mode: as of :meth:`submit`.
+            on_step: called with each step once it is done, also with the one that fails.
+
+        Returns:
+            What was found: ``data``, ``training``, and ``evaluation on …`` for each evaluation dataset.
+
+        Raises:
+            InvalidInputError: what is wrong; the message names the layer, the metric, or the key.
+            JobFailedError: a job died.
+        """
+        text, name, folder = _read_pipeline(pipeline)
+        mode = mode or ReplayOptions()
+        request = supervisor_pb2.SubmitPipelineRequest(
+            pipeline_yaml=text,
+            yaml_name=name,
+            replay=mode.to_proto() if isinstance(mode, ReplayOptions) else None,
+            live=mode.to_proto() if isinstance(mode, LiveOptions) else None,
+        )
+        self._send_code_root(request, folder)
+        return check_pipeline(self._peers, request, on_step)
 
     def simulate(
         self, pipeline: Path | str, replay: ReplayOptions | None = None, *, maximum_triggers: int | None = None

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from modyn.client.commands import configuration, datasets, models, pipelines, run, serve, triggers
+from modyn.client.commands import configuration, datasets, gc, models, pipelines, run, serve, triggers
 from modyn.client.options import debugging
 from modyn.client.signals import Interrupted
 
@@ -82,6 +82,7 @@ app.command("compare")(pipelines.compare)
 app.command("validate")(configuration.validate)
 app.command("schema")(configuration.schema)
 app.command("serve")(serve.serve)
+app.command("gc")(gc.gc)
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(models.app, name="models")
 

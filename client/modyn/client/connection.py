@@ -38,6 +38,7 @@ def connected(
     joins: str = "supervisor",
     creates_state: bool = False,
     announce: bool = False,
+    runs_jobs: bool = False,
 ) -> Iterator[Client]:
     """A client for a command that works beside a running pipeline.
 
@@ -51,6 +52,7 @@ def connected(
         joins: the service that the command needs from a server that runs.
         creates_state: the command may be the first one on the state directory.
         announce: others may join the private server, for the command stays.
+        runs_jobs: the command needs jobs, so the private server takes a few seconds to start.
 
     Raises:
         NotFoundError: there is no state directory.
@@ -66,7 +68,9 @@ def connected(
             f"--state {target.state}: there is no such state directory; `modyn-client run PIPELINE` creates one, "
             "or name another with --state DIR or a server with --server ADDR"
         )
-    with _join_or_serve(state, target, what=what, services=services, joins=joins, announce=announce) as client:
+    with _join_or_serve(
+        state, target, what=what, services=services, joins=joins, announce=announce, runs_jobs=runs_jobs
+    ) as client:
         yield client
 
 
@@ -105,7 +109,14 @@ def running_server(target: Target) -> Iterator[Client]:
 
 
 def _join_or_serve(
-    state: StateDirectory, target: Target, *, what: str, services: Sequence[str], joins: str, announce: bool
+    state: StateDirectory,
+    target: Target,
+    *,
+    what: str,
+    services: Sequence[str],
+    joins: str,
+    announce: bool,
+    runs_jobs: bool,
 ) -> Client:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -114,7 +125,7 @@ def _join_or_serve(
             return Client(_addresses(state, holder.address))
         # By default it does not announce itself, for it is gone in a moment.
         server = EmbeddedServer(
-            state, what, services=services, catalog_url=target.catalog, announce=announce, runs_jobs=False
+            state, what, services=services, catalog_url=target.catalog, announce=announce, runs_jobs=runs_jobs
         )
         try:
             server.start()

@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 
 from modyn.client.dataset_tables import DIGEST_CHARS
 from modyn.client.markdown import number
 from modyn.client.models import EpochSummary
 from modyn.client.options import format_time
-from modyn.client.tables import console, new_table
-from modyn.proto.trainer_server_pb2 import DownsamplingResult, ModelDescription, ModelUse, TrainResult
+from modyn.client.tables import console, new_table, readable_bytes
+from modyn.proto.common_pb2 import Garbage
+from modyn.proto.storage_pb2 import StoredModel
+from modyn.proto.trainer_server_pb2 import DownsamplingResult, ModelDescription, ModelUse, Telemetry, TrainResult
 
 EPOCHS_SHOWN = 20
 
 USES_SHOWN = 3
 
 
-def print_models(models: Sequence[ModelDescription]) -> None:
-    """A row for each."""
+GARBAGE_SHOWN = 30
+
+CURVE_SHOWN = 6
+"""Points of a loss curve."""
+
+PARTS = {
+    "wait": "waiting for data",
+    "parse": "parsing",
+    "forward": "forward",
+    "backward": "backward",
+    "step": "optimizer step",
+    "checkpoint": "checkpoints",
+    "validation": "validation",
+    "callback": "callbacks",
+}
+"""Parts of a training by the names of their fields."""
+
+
+def print_models(models: Sequence[ModelDescription], stored: Mapping[str, StoredModel] | None = None) -> None:
+    """A row for each.
+
+    Args:
+        models: to show.
+        stored: what storage has, by digest; None: not known.
+    """
     if not models:
         console().print("no model was trained yet")
         return
-    table = new_table(None, "model", "dataset", "samples", "passes", "final loss", "trained", "warm start", "triggers")
+    table = new_table(
+        None, "model", "dataset", "samples", "passes", "final loss", "trained", "warm start", "stored", "triggers"
+    )
     for m in models:
         known = m.HasField("result")
         table.add_row(
@@ -32,17 +60,22 @@ def print_models(models: Sequence[ModelDescription]) -> None:
             number(m.result.final_loss) if m.result.HasField("final_loss") else "-",
             format_time(m.trained_at),
             m.initial_model[:DIGEST_CHARS] if m.HasField("initial_model") else "-",
+            "-" if stored is None else _size(stored.get(m.model)),
             _uses(m.uses),
         )
     console().print(table)
 
 
-def print_model(model: ModelDescription, epochs: Sequence[EpochSummary]) -> None:
-    """Where a model came from, and what it was really trained on."""
+def print_model(
+    model: ModelDescription, epochs: Sequence[EpochSummary], stored: Mapping[str, StoredModel] | None = None
+) -> None:
+    """Where a model came from, and what it was really trained on; ``stored`` as of :func:`print_models`."""
     out = console()
     table = new_table(None, "", "")
     for row in _facts(model):
         table.add_row(*row)
+    if stored is not None:
+        table.add_row("stored", _stored(stored.get(model.model)))
     out.print(table)
     whole = not model.HasField("trained")
     title = "trained on its whole training set in every epoch" if whole else "really trained, where an epoch differs"
@@ -58,6 +91,41 @@ def print_model(model: ModelDescription, epochs: Sequence[EpochSummary]) -> None
     out.print(shown)
     if len(epochs) > EPOCHS_SHOWN:
         out.print(f"{len(epochs) - EPOCHS_SHOWN:,} more; --json shows all of them, --keys FILE writes every key")
+
+
+def print_garbage(garbage: Sequence[Garbage], *, dry_run: bool) -> None:
+    """What was, or would be, removed; the largest first."""
+    out = console()
+    if not garbage:
+        out.print("nothing to remove")
+        return
+    table = new_table(None, "kind", "name", "size", "days old", "why")
+    for one in sorted(garbage, key=lambda one: -one.num_bytes)[:GARBAGE_SHOWN]:
+        name = one.name if "/" in one.name else one.name[:DIGEST_CHARS]
+        table.add_row(one.kind, name, readable_bytes(one.num_bytes), f"{one.age_seconds / 86_400:.1f}", one.reason)
+    out.print(table)
+    if len(garbage) > GARBAGE_SHOWN:
+        out.print(f"{len(garbage) - GARBAGE_SHOWN:,} more; --json shows all of them")
+    kinds = Counter(one.kind for one in garbage)
+    size = readable_bytes(sum(one.num_bytes for one in garbage))
+    counts = ", ".join(f"{kind}: {count:,}" for kind, count in kinds.items())
+    out.print(f"{size} {'would be freed' if dry_run else 'freed'} ({counts})")
+
+
+def _size(stored: StoredModel | None) -> str:
+    if stored is None:
+        return "removed"
+    size = readable_bytes(stored.stored_bytes)
+    return f"{size} (difference)" if stored.HasField("delta_of") else size
+
+
+def _stored(stored: StoredModel | None) -> str:
+    if stored is None:
+        return "its weights were removed"
+    size = readable_bytes(stored.num_bytes)
+    if not stored.HasField("delta_of"):
+        return f"{size}, whole"
+    return f"{readable_bytes(stored.stored_bytes)} of {size}, as the difference from {stored.delta_of}"
 
 
 def _facts(m: ModelDescription) -> Iterator[tuple[str, str]]:
@@ -79,8 +147,31 @@ def _numbers(result: TrainResult) -> Iterator[tuple[str, str]]:
     yield "passes over samples", f"{result.samples_trained:,} in {result.epochs:,} epochs, {result.batches:,} batches"
     yield "final loss", number(result.final_loss) if result.HasField("final_loss") else "-"
     yield "seconds", f"{result.train_seconds:.2f} training, {result.job_seconds:.2f} from request to result"
+    if result.HasField("telemetry"):
+        yield from _telemetry(result.telemetry)
+    if result.validation_losses:
+        best = f", the best after epoch {result.best_epoch}" if result.HasField("best_epoch") else ""
+        lowest, last = min(result.validation_losses), result.validation_losses[-1]
+        yield "validation loss", f"{number(lowest)} at the lowest{best}; {number(last)} at the end"
     if result.HasField("downsampling"):
         yield from _downsampling(result.downsampling)
+
+
+def _telemetry(telemetry: Telemetry) -> Iterator[tuple[str, str]]:
+    """Where the time went, in a line, and how the loss fell, in another."""
+    seconds = {part: getattr(telemetry, f"{part}_seconds") for part in PARTS}
+    total = sum(seconds.values())
+    if total > 0:
+        shares = ", ".join(f"{PARTS[part]} {spent / total:.0%}" for part, spent in seconds.items() if spent)
+        yield "of its time", f"{shares}; {telemetry.samples_per_second:,.0f} samples/s"
+    if telemetry.HasField("gpu_memory_bytes"):
+        used = f", {telemetry.gpu_utilisation:.0%} in use" if telemetry.HasField("gpu_utilisation") else ""
+        yield "GPU", f"{readable_bytes(telemetry.gpu_memory_bytes)} of memory{used}"
+    points = telemetry.losses
+    if len(points) > 1:
+        step = max(1, (len(points) - 1) // (CURVE_SHOWN - 1))
+        shown = [*points[:-1:step][: CURVE_SHOWN - 1], points[-1]]
+        yield "loss by batch", " → ".join(f"{number(point.loss)} ({point.batch:,})" for point in shown)
 
 
 def _downsampling(result: DownsamplingResult) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,17 +11,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from modyn.client.garbage import RUNNING
 from modyn.core.arrow import concat_messages
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import ConflictError, InvalidInputError, NotFoundError
 from modyn.core.files import atomic_path
 from modyn.core.peers import Peers
 from modyn.core.rpc import arrow_stream
+from modyn.proto.common_pb2 import ListReferencesRequest
 from modyn.proto.selector_pb2 import ReadTrainingSetRequest
+from modyn.proto.storage_pb2 import DeleteModelRequest, FetchModelRequest, ListStoredModelsRequest, StoredModel
+from modyn.proto.supervisor_pb2 import ListPipelinesRequest
 from modyn.proto.trainer_server_pb2 import (
     DescribeModelRequest,
     DownsamplingResult,
     ListModelsRequest,
     ModelDescription,
+    Telemetry,
     TrainResult,
     TriggerRef,
 )
@@ -27,6 +34,9 @@ from modyn.selector.reader import read_sample_columns
 
 FIRST_KEYS = 5
 """How many keys of an epoch a summary names."""
+
+NAMED_IN_ERRORS = 5
+"""How many models an error about an ambiguous digest names."""
 
 KEY_FILES = (".parquet", ".csv")
 
@@ -61,6 +71,21 @@ class EpochSummary:
     first_keys: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class DeletedModel:
+    """A model that was removed from storage.
+
+    Attributes:
+        digest: of the model.
+        freed_bytes: won on disk; fewer than none where others had to be rewritten.
+        rewritten: digests of models that were stored as differences from it, and are whole now.
+    """
+
+    digest: str
+    freed_bytes: int
+    rewritten: tuple[str, ...]
+
+
 def list_models(peers: Peers, pipeline_id: str | None) -> list[ModelDescription]:
     """See :meth:`modyn.client.Client.models`."""
     return list(peers.trainer_server.ListModels(ListModelsRequest(pipeline_id=pipeline_id)))
@@ -68,15 +93,88 @@ def list_models(peers: Peers, pipeline_id: str | None) -> list[ModelDescription]
 
 def describe_model(peers: Peers, reference: str) -> ModelDescription:
     """See :meth:`modyn.client.Client.model`."""
-    pipeline_id, colon, trigger = reference.rpartition(":")
-    if not colon:
+    separator = "@" if "@" in reference else ":"
+    pipeline_id, found, which = reference.rpartition(separator)
+    if not found:
         return peers.trainer_server.DescribeModel(DescribeModelRequest(model=reference))
-    if not pipeline_id or not trigger.isdecimal() or int(trigger) >= 1 << 63:
+    is_index = which.isdecimal() and int(which) < 1 << 63
+    if not pipeline_id or not (is_index or (separator == "@" and which == "latest")):
         raise InvalidInputError(
-            f"model {reference!r}: expected a digest or how it begins, or a pipeline's id and a trigger such as 3:0"
+            f"model {reference!r}: expected a digest or how it begins, or a pipeline's id and a trigger such as 3:0 or "
+            "3@0, or 3@latest"
         )
-    ref = TriggerRef(pipeline_id=pipeline_id, trigger_index=int(trigger))
+    index = int(which) if is_index else _latest_trigger(peers, pipeline_id)
+    ref = TriggerRef(pipeline_id=pipeline_id, trigger_index=index)
     return peers.trainer_server.DescribeModel(DescribeModelRequest(trigger=ref))
+
+
+def _latest_trigger(peers: Peers, pipeline_id: str) -> int:
+    """The last trigger of a pipeline that has a model."""
+    uses = [use for model in list_models(peers, pipeline_id) for use in model.uses if use.pipeline_id == pipeline_id]
+    if not uses:
+        raise NotFoundError(
+            f"pipeline {pipeline_id} has no model; `modyn-client list` shows all pipelines, "
+            "`modyn-client models list` all models"
+        )
+    return max(use.trigger_index for use in uses)
+
+
+def stored_models(peers: Peers) -> dict[str, StoredModel]:
+    """See :meth:`modyn.client.Client.stored_models`."""
+    return {model.digest: model for model in peers.storage.ListStoredModels(ListStoredModelsRequest())}
+
+
+def stored_digest(peers: Peers, reference: str) -> str:
+    """Digest of the model that a reference names, as for :func:`describe_model`, or of one that lineage does not know.
+
+    Raises:
+        NotFoundError, InvalidInputError: there is none, or several.
+    """
+    try:
+        return describe_model(peers, reference).model
+    except NotFoundError:
+        if not re.fullmatch("[0-9a-f]+", reference):
+            raise
+        found = [digest for digest in stored_models(peers) if digest.startswith(reference)]
+        if not found:
+            raise
+        if len(found) > 1:
+            raise InvalidInputError(
+                f"model {reference!r}: several begin like that ({', '.join(found[:NAMED_IN_ERRORS])}); "
+                "expected more of its digest"
+            ) from None
+        return found[0]
+
+
+def delete_models(
+    peers: Peers, references: Sequence[str], *, rewrite_dependents: bool = False, force: bool = False
+) -> list[DeletedModel]:
+    """See :meth:`modyn.client.Client.delete_models`."""
+    wanted = dict.fromkeys(stored_digest(peers, reference) for reference in references)
+    known = {digest: peers.storage.DescribeModel(FetchModelRequest(digest=digest)) for digest in wanted}
+    if not force:
+        _check_unneeded(peers, list(known))
+    deleted: list[DeletedModel] = []
+    # What is a difference from another of them first, so that this one has no dependents left.
+    for digest in sorted(known, key=lambda digest: not known[digest].HasField("delta_of")):
+        request = DeleteModelRequest(digest=digest, rewrite_dependents=rewrite_dependents)
+        done = peers.storage.DeleteModel(request)
+        deleted.append(DeletedModel(digest, done.freed_bytes, tuple(done.rewritten)))
+    return deleted
+
+
+def _check_unneeded(peers: Peers, digests: Sequence[str]) -> None:
+    pipelines = peers.supervisor.ListPipelines(ListPipelinesRequest()).pipelines
+    running = {pipeline.id for pipeline in pipelines if pipeline.status in RUNNING}
+    if not running:
+        return
+    for service in (peers.supervisor, peers.trainer_server):
+        for named in service.ListReferences(ListReferencesRequest()):
+            if named.name in digests and named.pipeline_id in running:
+                raise ConflictError(
+                    f"model {named.name} belongs to pipeline {named.pipeline_id}, which is running and may need it; "
+                    "stop that first, or delete it nevertheless (`modyn-client models delete --force`)"
+                )
 
 
 def trained_samples(peers: Peers, model: ModelDescription) -> pa.Table:
@@ -114,8 +212,10 @@ def summarise(samples: pa.Table) -> list[EpochSummary]:
     ]
 
 
-def model_json(model: ModelDescription, epochs: list[EpochSummary] | None = None) -> dict[str, Any]:
-    """A model as plain values; what is not known is null."""
+def model_json(
+    model: ModelDescription, epochs: list[EpochSummary] | None = None, stored: StoredModel | None = None
+) -> dict[str, Any]:
+    """A model as plain values; what is not known is null, as is ``stored`` where the weights were removed."""
     document: dict[str, Any] = {
         "model": model.model,
         "dataset": model.dataset,
@@ -126,6 +226,7 @@ def model_json(model: ModelDescription, epochs: list[EpochSummary] | None = None
         "trained_at": model.trained_at,
         "training": _numbers(model.result) if model.HasField("result") else None,
     }
+    document["stored"] = None if stored is None else _stored(stored)
     if epochs is not None:
         document["samples"] = [asdict(epoch) for epoch in epochs]
     return document
@@ -154,13 +255,37 @@ def write_keys(path: Path, samples: pa.Table) -> None:
             parquet.write_table(samples, temporary)
 
 
+def _stored(stored: StoredModel) -> dict[str, Any]:
+    return {
+        "num_bytes": stored.num_bytes,
+        "stored_bytes": stored.stored_bytes,
+        "delta_of": stored.delta_of if stored.HasField("delta_of") else None,
+        "chain_position": stored.chain_position,
+        "stored_at": stored.stored_at,
+    }
+
+
 def _numbers(result: TrainResult) -> dict[str, Any]:
     numbers: dict[str, Any] = {name: getattr(result, name) for name in NUMBERS}
     if not result.HasField("final_loss"):
         numbers["final_loss"] = None
     numbers["epoch_losses"] = list(result.epoch_losses)
+    numbers["validation_losses"] = list(result.validation_losses)
+    numbers["best_epoch"] = result.best_epoch if result.HasField("best_epoch") else None
+    numbers["telemetry"] = _telemetry(result.telemetry) if result.HasField("telemetry") else None
     numbers["downsampling"] = _downsampling(result.downsampling) if result.HasField("downsampling") else None
     return numbers
+
+
+def _telemetry(telemetry: Telemetry) -> dict[str, Any]:
+    """Every field by its name; numbers of a GPU are null where there was none. Losses are pairs of batch and loss."""
+    document: dict[str, Any] = {"losses": [[point.batch, point.loss] for point in telemetry.losses]}
+    given = {field.name for field, _ in telemetry.ListFields()}
+    for field in telemetry.DESCRIPTOR.fields:
+        if field.name not in document:
+            known = not field.has_presence or field.name in given
+            document[field.name] = getattr(telemetry, field.name) if known else None
+    return document
 
 
 def _downsampling(result: DownsamplingResult) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from modyn.client.server import EmbeddedServer
 from modyn.client.signals import StopOnSignal
 from modyn.client.tables import print_report
 from modyn.core.errors import ModynError
+from modyn.core.jobs import ForkServerLauncher
 from modyn.core.state import SERVICES, StateDirectory
 from modyn.proto.supervisor_pb2 import Pipeline
 
@@ -32,6 +33,7 @@ def run_pipeline(
     maximum_triggers: int | None,
     reuse: bool,
     baselines: bool = False,
+    launcher: ForkServerLauncher | None = None,
 ) -> None:
     """Runs a pipeline to its end and writes the run folder; whatever happens, no process is left.
 
@@ -44,6 +46,7 @@ def run_pipeline(
         maximum_triggers: stop after these.
         reuse: use stored results of the same inputs.
         baselines: afterwards run the two pipelines that its downsampling is compared with.
+        launcher: of a private server's jobs, begun ahead.
 
     Raises:
         InvalidInputError: the user's input is at fault.
@@ -55,7 +58,7 @@ def run_pipeline(
     display = display_for(sys.stderr)
     if target.server is None:
         display.say(f"starting a private server on the state directory {target.state}")
-    with serving(target, f"run {name}") as client:
+    with serving(target, f"run {name}", launcher=launcher) as client:
         pipeline_id = client.submit(path, mode, maximum_triggers=maximum_triggers, reuse=reuse)
         runs = [follow(client, pipeline_id, display, stops=True)]
         between = StopOnSignal(lambda: None)  # while no pipeline runs: the report is still shown
@@ -139,19 +142,24 @@ def _follow(client: Client, pipeline_id: str, display: Display) -> Pipeline:
 
 
 @contextmanager
-def serving(target: Target, what: str, *, services: Sequence[str] = SERVICES) -> Iterator[Client]:
+def serving(
+    target: Target, what: str, *, services: Sequence[str] = SERVICES, launcher: ForkServerLauncher | None = None
+) -> Iterator[Client]:
     """A client of the server that was named, or of a private one that lives as long as the command.
 
     Args:
         target: the options.
         what: how the private server calls itself.
         services: what the private server serves.
+        launcher: of its jobs, begun ahead; by default one is started.
     """
     if target.server is not None:
         with Client(target.server) as client:
             yield client
         return
-    server = EmbeddedServer(StateDirectory(target.state), what, services=services, catalog_url=target.catalog)
+    server = EmbeddedServer(
+        StateDirectory(target.state), what, services=services, catalog_url=target.catalog, launcher=launcher
+    )
     start_patiently(server)
     with Client.of_server(server, owned=True) as client:
         yield client

@@ -7,6 +7,7 @@ process that serves storage alone loads nothing of training.
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -19,7 +20,9 @@ from typing import Any, NoReturn, Protocol, Self
 
 import grpc
 
+from modyn.client.head_start import FIRST
 from modyn.core.catalog import Catalog
+from modyn.core.devices import Devices
 from modyn.core.errors import InvalidInputError, NotAvailableError, NotFoundError
 from modyn.core.jobs import ForkServerLauncher, JobDescription, JobLauncher
 from modyn.core.peers import Addresses, Peers
@@ -28,6 +31,9 @@ from modyn.core.state import SERVICES, Claim, StateDirectory
 
 JOB_SERVICES = ("trainer_server", "evaluator")
 """Services that run jobs in child processes."""
+
+WARM_UP = "modyn.models.warm_up:warm_up"
+"""How their jobs begin; its argument is what jobs connect to."""
 
 READING_SERVICES = ("storage", "supervisor")
 """What reports, listings and statuses need: no jobs, so nothing heavy is loaded."""
@@ -68,6 +74,9 @@ class Server:
         announce: tell others the address, so that they can join instead of being refused.
         runs_jobs: without, services that start jobs only answer questions, and start much faster.
         replica: serve reads of storage beside the process that writes; no lock is taken.
+        job_memory_bytes: what each job may allocate at most.
+        launcher: of jobs, begun ahead and not complete; it ends with the server. Starting does not wait for it,
+            the first job does. By default one is started.
     """
 
     def __init__(
@@ -84,6 +93,8 @@ class Server:
         announce: bool = True,
         runs_jobs: bool = True,
         replica: bool = False,
+        job_memory_bytes: int | None = None,
+        launcher: ForkServerLauncher | None = None,
     ) -> None:
         self.state = state
         self.services = _checked(services)
@@ -101,11 +112,13 @@ class Server:
         self._announce = announce
         self._runs_jobs = runs_jobs
         self._replica = replica
+        self._job_memory_bytes = job_memory_bytes
+        self._launcher = launcher
         self._running = ExitStack()
         self._rpc: RpcServer | None = None
 
     def start(self) -> None:
-        """Serves; returns once calls are answered and jobs start fast.
+        """Serves; returns once calls are answered and, unless their launcher was begun ahead, jobs start fast.
 
         Raises:
             ConflictError: another process uses the state directory, or the address.
@@ -116,9 +129,12 @@ class Server:
             launcher = self._start_launcher(starting)  # first: it imports while the rest starts
             catalog = Catalog(self._catalog_url or self.state.default_catalog_url)
             starting.callback(catalog.close)
+            devices = Devices()  # of this machine, for the jobs of all services
             peers = Peers(self._addresses)
             starting.callback(peers.close)
-            build = partial(self._build, catalog=catalog, peers=peers, launcher=launcher, starting=starting)
+            build = partial(
+                self._build, catalog=catalog, peers=peers, launcher=launcher, devices=devices, starting=starting
+            )
             built = [build(name) for name in self.services if name != "supervisor"]
             starting.callback(self._stop_rpc)
             if "supervisor" in self.services:  # last, so closed first: before anything its pipelines call
@@ -128,7 +144,10 @@ class Server:
             peers.addresses = self._resolved_addresses()
             self._rpc.start()
             if isinstance(launcher, ForkServerLauncher):
-                launcher.wait_ready()
+                asked = dict.fromkeys((peers.addresses.storage, peers.addresses.selector))
+                launcher.warm_up(WARM_UP, json.dumps(list(asked)))
+                if self._launcher is None:
+                    launcher.wait_ready()
             if self._announce and claim is not None:
                 claim.announce(self.address)
             self._running = starting.pop_all()
@@ -168,13 +187,23 @@ class Server:
             return None
         if not self._runs_jobs:
             return _NoJobs()
-        modules = [module for name in serving for module in _module(name).PRELOAD]
-        launcher = ForkServerLauncher(list(dict.fromkeys(modules)))
+        launcher = self._launcher or ForkServerLauncher(FIRST, complete=False)  # while the services are imported here
         starting.callback(launcher.close)
+        if self._job_memory_bytes is not None:
+            launcher.limit_memory(self._job_memory_bytes)
+        modules = [module for name in serving for module in _module(name).PRELOAD]
+        launcher.complete(list(dict.fromkeys(modules)))
         return launcher
 
     def _build(
-        self, name: str, *, catalog: Catalog, peers: Peers, launcher: JobLauncher | None, starting: ExitStack
+        self,
+        name: str,
+        *,
+        catalog: Catalog,
+        peers: Peers,
+        launcher: JobLauncher | None,
+        devices: Devices,
+        starting: ExitStack,
     ) -> Service:
         module = _module(name)
         service: Service
@@ -189,7 +218,14 @@ class Server:
                 )
             case _:
                 cls = module.TrainerService if name == "trainer_server" else module.EvaluatorService
-                service = cls(self.state, catalog, peers, launcher=launcher, allow_user_code=self._allow_user_code)
+                service = cls(
+                    self.state,
+                    catalog,
+                    peers,
+                    launcher=launcher,
+                    allow_user_code=self._allow_user_code,
+                    devices=devices,
+                )
         starting.callback(service.close)
         return service
 
@@ -204,6 +240,8 @@ class Server:
             for field in fields(Addresses)
             if field.name in self.services or not getattr(self._addresses, field.name)
         }
+        if "trainer_server" in self.services and self._addresses.trainer_server:  # others beside the one here
+            here["trainer_server"] = f"{self.address},{self._addresses.trainer_server}"
         return replace(self._addresses, **here)
 
 
@@ -227,7 +265,7 @@ class EmbeddedServer(Server):
         what: how this process calls itself to others.
         services: what to serve.
         catalog_url: as in :class:`Server`.
-        announce, runs_jobs: as in :class:`Server`.
+        announce, runs_jobs, launcher: as in :class:`Server`.
     """
 
     def __init__(
@@ -239,6 +277,7 @@ class EmbeddedServer(Server):
         catalog_url: str | None = None,
         announce: bool = True,
         runs_jobs: bool = True,
+        launcher: ForkServerLauncher | None = None,
     ) -> None:
         super().__init__(
             state,
@@ -249,6 +288,7 @@ class EmbeddedServer(Server):
             what=what,
             announce=announce,
             runs_jobs=runs_jobs,
+            launcher=launcher,
         )
 
     def start(self) -> None:

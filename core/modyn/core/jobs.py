@@ -48,6 +48,7 @@ class JobDescription:
         stderr: file that takes the job's output (appended).
         what: for messages, such as ``training of trigger 3``.
         receives: whether the job takes messages while it runs.
+        fresh: start it in a process that has connected to nothing and run nothing, so that it may fork.
     """
 
     entry: str
@@ -55,10 +56,14 @@ class JobDescription:
     stderr: Path
     what: str
     receives: bool = False
+    fresh: bool = False
 
 
 class Job(ABC):
     """A running job."""
+
+    killed: str | None = None
+    """How its process ended, once :meth:`events` has raised because it was killed or vanished; None: it was not."""
 
     @abstractmethod
     def events(self) -> Iterator[bytes]:
@@ -103,13 +108,27 @@ class ForkServerLauncher(JobLauncher):
 
     Construction returns at once; the first :meth:`launch` waits until the fork server is ready. A fork server
     that died is replaced at the next launch.
+
+    Args:
+        preload: modules that it imports.
+        complete: False: there will be more of them, which :meth:`complete` names; until then no job can start.
     """
 
-    def __init__(self, preload: Sequence[str]) -> None:
-        self._preload = ",".join(preload)
+    def __init__(self, preload: Sequence[str], *, complete: bool = True) -> None:
+        self._preload = list(preload)
         self._lock = threading.Lock()
         self._closed = False
+        self._warm_up: tuple[str, str] | None = None
+        self._memory_bytes: int | None = None
         self._server = _ForkServerProcess(self._preload)
+        if complete:
+            self._server.complete([])
+
+    def complete(self, more: Sequence[str]) -> None:
+        """Names the rest of what is imported, once."""
+        with self._lock:
+            self._preload += more
+            self._server.complete(more)
 
     def wait_ready(self, timeout_seconds: float = START_TIMEOUT_SECONDS) -> None:
         """Blocks until jobs start fast."""
@@ -123,9 +142,31 @@ class ForkServerLauncher(JobLauncher):
                 logger.warning("the fork server died; starting another one")
                 self._server.close()
                 self._server = _ForkServerProcess(self._preload)
+                self._server.complete([])
+                self._tell_how_to_warm_up()
             server = self._server
         server.wait_ready(START_TIMEOUT_SECONDS)
-        return server.start(description)
+        return server.start(description, self._memory_bytes)
+
+    def limit_memory(self, memory_bytes: int) -> None:
+        """Jobs that start from now on may not allocate more: they fail instead of taking it from others."""
+        self._memory_bytes = memory_bytes
+
+    def warm_up(self, entry: str, argument: str) -> None:
+        """Says how jobs begin, so that it can be done before there is a job; again when that changes.
+
+        Args:
+            entry: ``module:function``, called as ``function(argument)``. What it does must not show in what a job does,
+                but for its speed, and it runs no user code. If it raises, jobs start without.
+            argument: some text, such as addresses.
+        """
+        with self._lock:
+            self._warm_up = entry, argument
+            self._tell_how_to_warm_up()
+
+    def _tell_how_to_warm_up(self) -> None:
+        if self._warm_up is not None:
+            self._server.warm_up(*self._warm_up)
 
     def close(self) -> None:
         with self._lock:
@@ -134,10 +175,10 @@ class ForkServerLauncher(JobLauncher):
 
 
 class _ForkServerProcess:
-    def __init__(self, preload: str) -> None:
+    def __init__(self, preload: Sequence[str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "modyn.core.forkserver", str(theirs.fileno()), preload],
+            [sys.executable, "-m", "modyn.core.forkserver", str(theirs.fileno()), ",".join(preload)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONHASHSEED": "0"},  # sets in user code have the same order in every job
@@ -160,7 +201,19 @@ class _ForkServerProcess:
         except FutureTimeoutError:
             raise UnavailableError(f"the process that starts jobs was not ready in {timeout_seconds:g} s") from None
 
-    def start(self, description: JobDescription) -> Job:
+    def complete(self, more: Sequence[str]) -> None:
+        """Nothing but these modules is imported any more."""
+        self._tell({"preload": list(more)})
+
+    def warm_up(self, entry: str, argument: str) -> None:
+        """Jobs begin like this from now on; read as soon as the process is ready."""
+        self._tell({"warm_up": entry, "argument": argument})
+
+    def _tell(self, message: dict[str, object]) -> None:
+        with self._send_lock, contextlib.suppress(OSError):  # gone, which the next job finds out
+            self._control.send(json.dumps(message).encode())
+
+    def start(self, description: JobDescription, memory_bytes: int | None) -> Job:
         description.stderr.parent.mkdir(parents=True, exist_ok=True)
         ours, theirs = socket.socketpair()
         with self._send_lock:
@@ -172,6 +225,8 @@ class _ForkServerProcess:
                 "entry": description.entry,
                 "stderr": str(description.stderr),
                 "receives": description.receives,
+                "fresh": description.fresh,
+                "memory_bytes": memory_bytes,
             }
             try:
                 socket.send_fds(self._control, [json.dumps(request).encode()], [theirs.fileno()])
@@ -281,9 +336,10 @@ class _ForkedJob(Job):
         elif status is not None and status < 0:
             name = signal.Signals(-status).name
             hint = "; out of memory, or killed from outside" if -status == signal.SIGKILL else ""
-            reason = f"its process was killed by {name}{hint}"
+            reason = self.killed = f"its process was killed by {name}{hint}"
         else:
             reason = "its process ended without a result"
+            self.killed = reason if status is None else None
         return JobFailedError(f"{what} failed: {reason}{self._stderr_tail()}")
 
     def _stderr_tail(self) -> str:

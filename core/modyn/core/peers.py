@@ -15,7 +15,8 @@ from modyn.proto.trainer_server_pb2_grpc import TrainerServerStub
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where each service listens (``host:port`` or ``unix:path``)."""
+    """Where each service listens (``host:port`` or ``unix:path``); of trainer servers there may be several, with commas
+    between them."""
 
     storage: str
     selector: str
@@ -44,6 +45,7 @@ class Peers:
         self.addresses = addresses
         self._connect_timeout_seconds = connect_timeout_seconds
         self._channels: dict[str, Channel] = {}
+        self._opening: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
     @property
@@ -56,7 +58,16 @@ class Peers:
 
     @property
     def trainer_server(self) -> TrainerServerStub:
-        return TrainerServerStub(self._channel(self.addresses.trainer_server))
+        """The first of them, if there are several."""
+        return self.trainer_server_at(self.trainer_servers[0])
+
+    @property
+    def trainer_servers(self) -> tuple[str, ...]:
+        """Addresses of all trainer servers."""
+        return tuple(self.addresses.trainer_server.split(","))
+
+    def trainer_server_at(self, address: str) -> TrainerServerStub:
+        return TrainerServerStub(self._channel(address))
 
     @property
     def evaluator(self) -> EvaluatorStub:
@@ -68,9 +79,17 @@ class Peers:
 
     def _channel(self, address: str) -> Channel:
         with self._lock:
-            if address not in self._channels:
-                self._channels[address] = connect(address, timeout_seconds=self._connect_timeout_seconds)
-            return self._channels[address]
+            if (channel := self._channels.get(address)) is not None:
+                return channel
+            opening = self._opening.setdefault(address, threading.Lock())
+        with opening:  # a server that does not answer keeps only those waiting who want it
+            with self._lock:
+                if (channel := self._channels.get(address)) is not None:
+                    return channel
+            channel = connect(address, timeout_seconds=self._connect_timeout_seconds)
+            with self._lock:
+                self._channels[address] = channel
+            return channel
 
     def close(self) -> None:
         with self._lock:

@@ -24,6 +24,9 @@ class Purpose(IntEnum):
     DOWNSAMPLING = 8  # index: of a trigger's epoch
     HOLDOUT = 9  # index: a block of keys; which samples a model for comparison is trained on
     BUDGETS = 10  # index: trigger; which of several groups gets one more where not all can
+    AUGMENTATION = 11  # index: of a trigger's epoch; what parsers draw for each sample
+    USER_PARSING = 12  # index: of an epoch's batch; seeds the generators that the user's own parsing draws from
+    OLD_SAMPLES = 13  # index: of a trigger's epoch, and then of its batch; samples of earlier triggers for replay
     TRIGGER = 7  # index: which of a trigger's streams, such as the number of its evaluation
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 PIPELINE_SCHEMA_VERSION = 1
 """Of the pipeline YAML (``schema_version`` key, optional)."""
 
@@ -23,6 +25,12 @@ SAMPLE_COLUMNS_FORMAT_VERSION = 1
 OUTCOME_FORMAT_VERSION = 1
 """Of outcome files on disk."""
 
+MODEL_DELTA_FORMAT_VERSION = 1
+"""Of models that are stored as differences from others."""
+
+CHECKPOINT_FORMAT_VERSION = 1
+"""Of checkpoints of running trainings; only this version is read."""
+
 # The catalog's version is kept by Alembic, one history per service.
 
 
@@ -34,3 +42,22 @@ def package_version() -> str:
         return version("modyn")
     except PackageNotFoundError:  # run from a source tree that was never installed
         return "0+unknown"
+
+
+_VERSION_FIELD = re.compile(r"^Version: *(.*?) *$", re.MULTILINE)
+
+
+def distribution_version(name: str) -> str:
+    """Version of an installed distribution, as it is now.
+
+    The field is searched for in the metadata: reading all of them, as ``importlib.metadata.version`` does, takes
+    milliseconds where they have a long description, and some are asked for several times for every training.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: it is not installed.
+    """
+    from importlib.metadata import distribution
+
+    found = distribution(name)
+    field = _VERSION_FIELD.search(found.read_text("METADATA") or "")
+    return found.version if field is None else field[1]

@@ -14,9 +14,11 @@ import torch
 from modyn.core.arrow import Int64Array
 from modyn.core.config.pipeline import ModelSection
 from modyn.core.errors import InvalidInputError, ModynError
+from modyn.core.out_of_memory import out_of_memory
 from modyn.evaluator.outcomes import OutcomeWriter
 from modyn.evaluator.plan import ModelTask
 from modyn.models.building import build_model
+from modyn.models.shapes import failed_layer
 from modyn.models.usercode import describe_error
 from modyn.models.weights import load
 from modyn.proto.storage_pb2_grpc import StorageStub
@@ -133,11 +135,13 @@ class ModelRun:
     def _failing(self) -> Iterator[None]:
         try:
             yield
+        except ModelFailedError:
+            raise
         except ModynError as error:
             raise ModelFailedError(error.message) from error
         except Exception as error:
             traceback.print_exc()
-            raise ModelFailedError(f"its forward pass raised {describe_error(error)}") from error
+            raise ModelFailedError(f"it raised {describe_error(error)}") from error
 
     def _close(self) -> None:
         self._flush()
@@ -149,7 +153,7 @@ class ModelRun:
         if len(rows) < len(keys):
             inputs, keys = _selected(inputs, rows), keys[rows]
         with torch.inference_mode():
-            scores = class_scores(self._module(inputs), len(rows))
+            scores = class_scores(_forward(self._module, inputs), len(rows))
             predictions = predicted_classes(scores)
         self._keys.append(keys)
         self._predictions.append(predictions)
@@ -171,6 +175,21 @@ class ModelRun:
         self._predictions: list[torch.Tensor] = []
         self._scores: list[torch.Tensor] = []
         self._bytes = 0
+
+
+def _forward(module: torch.nn.Module, inputs: Inputs) -> object:
+    """The output of a model; whatever it raises becomes an error that names the layer."""
+    try:
+        return module(inputs)
+    except ModynError:
+        raise
+    except Exception as error:
+        if out_of_memory(error) is not None:  # not the model's fault alone; the job says so
+            raise
+        traceback.print_exc()
+        layer = failed_layer(module, inputs)
+        where = "" if layer is None else f"; {layer}"
+        raise ModelFailedError(f"its forward pass raised {describe_error(error)}{where}") from error
 
 
 def class_scores(output: object, count: int) -> torch.Tensor:

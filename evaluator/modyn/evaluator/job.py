@@ -24,12 +24,14 @@ from modyn.core.digests import digest_file
 from modyn.core.errors import InvalidInputError
 from modyn.core.files import fsync_file
 from modyn.core.keysets import KeySet
+from modyn.core.out_of_memory import memory_guard
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
 from modyn.evaluator.inference import Inputs, ModelFailedError, ModelLoader, ModelRun, OutcomeBuffer
 from modyn.evaluator.plan import ModelTask
 from modyn.models.decoding import Decoder
 from modyn.proto.evaluator_pb2 import (
+    CheckEvaluationRequest,
     EvaluateFailure,
     EvaluateProgress,
     ObserveSession,
@@ -74,7 +76,8 @@ def run(payload: bytes, emit: Emit) -> None:
         section = parse_section(ModelSection, from_value(job.model), "model")
         with connect(job.storage_address) as channel:
             stub = StorageStub(channel)
-            result = _predict(job, stub, decoder, ModelLoader(section, root, stub, device, job.seed), send)
+            with memory_guard(str(device), "evaluation.datasets[].batch_size", job.batch_size):
+                result = _predict(job, stub, decoder, ModelLoader(section, root, stub, device, job.seed), send)
     send(PredictEvent(result=result))
 
 
@@ -158,7 +161,7 @@ def transformed_classes(decoder: Decoder, labels: bytes) -> bytes:
     return classes.to(torch.int64).numpy().astype("<i8", copy=False).tobytes()
 
 
-def configure(job: PredictJob | ObserveSession) -> torch.device:
+def configure(job: PredictJob | ObserveSession | CheckEvaluationRequest) -> torch.device:
     """Fixes what must not vary between two runs of the same job; where it computes.
 
     Raises:

@@ -12,7 +12,7 @@ from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.evaluation import METRICS, Metric
 from modyn.core.values import from_value
 from modyn.proto.common_pb2 import Interval
-from modyn.proto.evaluator_pb2 import EvaluateRequest, ObserveSession
+from modyn.proto.evaluator_pb2 import CheckEvaluationRequest, EvaluateRequest, ObserveSession
 
 FIRST_SECOND, LAST_SECOND = -(2**63), 2**63 - 1
 """Stand for the open ends of an interval."""
@@ -74,12 +74,12 @@ def parse_request(request: EvaluateRequest) -> Evaluation:
         dataset=request.dataset,
         data=parse_data(request),
         model=parse_section(ModelSection, from_value(request.model), "model"),
-        metrics=_metrics(request),
+        metrics=parse_metrics(request),
         windows=tuple(_span(window.interval) for window in request.windows),
         models=_models(request),
         batch_size=request.batch_size,
         device=request.device or "cpu",
-        threads=request.threads if request.HasField("threads") else os.cpu_count() or 1,
+        threads=default_threads(request),
         reuse=request.reuse,
         baselines=request.baselines,
         root=request.code.root if request.code.HasField("root") else None,
@@ -88,7 +88,12 @@ def parse_request(request: EvaluateRequest) -> Evaluation:
     )
 
 
-def parse_data(request: EvaluateRequest | ObserveSession) -> DataSection:
+def default_threads(request: EvaluateRequest | CheckEvaluationRequest) -> int:
+    """As many as asked for, or all there are."""
+    return request.threads if request.HasField("threads") else os.cpu_count() or 1
+
+
+def parse_data(request: EvaluateRequest | ObserveSession | CheckEvaluationRequest) -> DataSection:
     """Parser and transformations; other keys of an evaluation dataset do not matter here."""
     tree = from_value(request.data) or {}
     known = {key: value for key, value in tree.items() if key in DataSection.model_fields}
@@ -96,8 +101,8 @@ def parse_data(request: EvaluateRequest | ObserveSession) -> DataSection:
     return parse_section(DataSection, known, "evaluation dataset")
 
 
-def check_common(request: EvaluateRequest | ObserveSession) -> None:
-    """What both kinds of requests have to obey.
+def check_common(request: EvaluateRequest | ObserveSession | CheckEvaluationRequest) -> None:
+    """What all kinds of requests have to obey.
 
     Raises:
         InvalidInputError: something is out of range.
@@ -114,7 +119,12 @@ def check_common(request: EvaluateRequest | ObserveSession) -> None:
         raise InvalidInputError(f"device {request.device!r}: expected cpu, cuda or cuda:<number>")
 
 
-def _metrics(request: EvaluateRequest) -> tuple[Metric, ...]:
+def parse_metrics(request: EvaluateRequest | CheckEvaluationRequest) -> tuple[Metric, ...]:
+    """At least one metric, each under a name of its own.
+
+    Raises:
+        InvalidInputError: something in them is wrong.
+    """
     metrics = tuple(parse_plugin(METRICS, from_value(value) or {}, "metrics") for value in request.metrics)
     if not metrics:
         raise InvalidInputError(f"metrics: expected at least one of {', '.join(METRICS.names())}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
-
 from modyn.core.arrow import Int64Array
 from modyn.core.digests import digest_bytes, digest_inputs
-from modyn.core.versions import OUTCOME_FORMAT_VERSION
+from modyn.core.versions import OUTCOME_FORMAT_VERSION, distribution_version
 from modyn.evaluator.request import Evaluation
 from modyn.evaluator.scoring import Predictions
 from modyn.evaluator.store import OutcomeStore, StoredOutcomes
@@ -108,7 +106,7 @@ class Reuse:
                 "data": evaluation.data.model_dump(mode="json", exclude={"source", "dataset_id"}),
                 "model": evaluation.model.model_dump(mode="json"),
                 "code": identity.digest,
-                "torch": version("torch"),
+                "torch": distribution_version("torch"),
                 "device": evaluation.device.partition(":")[0],
                 "threads": evaluation.threads,
                 "batch_size": evaluation.batch_size,

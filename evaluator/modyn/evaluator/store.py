@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -52,6 +53,14 @@ class StoredOutcomes:
     has_scores: bool
     seconds: float
     file: str
+
+
+class ModelFileRow(NamedTuple):
+    """Outcomes of one model in one file; ``created_at`` in Unix seconds."""
+
+    model: str
+    file: str
+    created_at: float
 
 
 class OutcomeStore:
@@ -115,6 +124,33 @@ class OutcomeStore:
             if not kept:
                 path.unlink()  # the open mapping stays readable
         return opened
+
+    def models(self) -> list[ModelFileRow]:
+        """Which models each file holds outcomes of, and when they were made."""
+        query = sa.select(outcomes.c.model, outcomes.c.file, sa.func.max(outcomes.c.created_at).label("created_at"))
+        with self._catalog.read() as connection:
+            rows = connection.execute(query.group_by(outcomes.c.model, outcomes.c.file)).all()
+        return [ModelFileRow(row.model, row.file, row.created_at) for row in rows]
+
+    def files(self) -> dict[str, os.stat_result]:
+        """What is in the folder, by digest."""
+        return {path.stem: path.stat() for path in self._folder.glob("*.arrow") if path.name[0] != "."}
+
+    def forget(self, row: ModelFileRow) -> None:
+        """Forgets what a file holds of a model; a file that holds nothing else goes with :meth:`remove`."""
+        here = sa.and_(outcomes.c.model == row.model, outcomes.c.file == row.file)
+        with self._lock, self._catalog.write() as connection:
+            connection.execute(outcomes.delete().where(here, outcomes.c.created_at <= row.created_at))
+
+    def remove(self, file: str) -> bool:
+        """Removes a file unless a row names it; whether it did. Whoever has it open goes on reading."""
+        with self._lock:
+            with self._catalog.read() as connection:
+                if connection.execute(sa.select(outcomes.c.id).where(outcomes.c.file == file)).first() is not None:
+                    return False
+            self._path(file).unlink(missing_ok=True)
+            fsync_directory(self._folder)
+        return True
 
     def _record(self, file: str, rows: Sequence[StoredOutcomes]) -> bool:
         with self._catalog.write() as connection:

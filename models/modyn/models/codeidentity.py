@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modyn.core.digests import digest_bytes, digest_inputs
-from modyn.core.versions import package_version
+from modyn.core.versions import distribution_version, package_version
 from modyn.models.uncaptured import first_uncaptured
 
 _SITE_FOLDERS = tuple({Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")})
@@ -40,13 +40,28 @@ class CodeIdentity:
     notice: str | None
 
 
+@dataclass(frozen=True)
+class OwnCode:
+    """The user's own files that some code consists of.
+
+    Attributes:
+        files: where each file has to lie below a folder of ``sys.path`` -> where it is.
+        distributions: installed packages that it imports, with their versions.
+        problem: what it reads besides, such as files, if that can be told; else None.
+    """
+
+    files: dict[str, Path]
+    distributions: dict[str, str]
+    problem: str | None
+
+
 _LIBRARIES = ("numpy", "pillow", "pyarrow", "torch", "torchvision")
 """What built-in models and parsers compute with: another version may give other bits."""
 
 
 def _version_of(distribution: str) -> str | None:
     try:
-        return importlib.metadata.version(distribution)
+        return distribution_version(distribution)
     except importlib.metadata.PackageNotFoundError:
         return None
 
@@ -54,10 +69,7 @@ def _version_of(distribution: str) -> str | None:
 def identity_of(references: Sequence[str], inline: dict[str, str], root: str | None) -> CodeIdentity:
     """The identity of references (``module:attribute``) and inline sources (by YAML key)."""
     walk = _Walk(root)
-    for reference in references:
-        walk.add_module(reference.partition(":")[0])
-    for key, source in inline.items():
-        walk.add_source(key, source.encode(), package="")
+    walk.add_all(references, inline)
     if walk.problem is not None:
         return CodeIdentity(None, f"results are not reused: {walk.problem}")
     facts = {
@@ -71,6 +83,13 @@ def identity_of(references: Sequence[str], inline: dict[str, str], root: str | N
     return CodeIdentity(digest_inputs(facts), None)
 
 
+def own_code_of(references: Sequence[str], inline: dict[str, str], root: str | None) -> OwnCode:
+    """The files behind references (``module:attribute``) and inline sources (by YAML key)."""
+    walk = _Walk(root)
+    walk.add_all(references, inline)
+    return OwnCode(walk.files, walk.distributions, walk.problem)
+
+
 class _Walk:
     """Follows imports; what is visited is recorded once."""
 
@@ -78,8 +97,16 @@ class _Walk:
         self._root = Path(root).resolve() if root is not None else None
         self._visited: set[str] = set()
         self.sources: dict[str, str] = {}
+        self.files: dict[str, Path] = {}
         self.distributions: dict[str, str] = {}
         self.problem: str | None = None
+
+    def add_all(self, references: Sequence[str], inline: dict[str, str]) -> None:
+        """References (``module:attribute``) and inline sources (by YAML key)."""
+        for reference in references:
+            self.add_module(reference.partition(":")[0])
+        for key, source in inline.items():
+            self.add_source(key, source.encode(), package="")
 
     def add_module(self, name: str) -> None:
         """A module and the packages it is in."""
@@ -100,6 +127,7 @@ class _Walk:
             return
         path, is_package = found
         package = name if is_package else name.rpartition(".")[0]
+        self.files["/".join([*package.split("."), path.name]) if package else path.name] = path
         if path.suffix == ".py":
             self.add_source(name, path.read_bytes(), package)
         else:  # a compiled extension of the user's own

@@ -2,113 +2,150 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-
-from modyn.core.config.inline import is_reference
 from modyn.core.config.pipeline import DataSection
-from modyn.core.errors import InvalidInputError, ModynError, NotAvailableError
+from modyn.core.draws import Draws
+from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.plugins.parsers import Parser
 from modyn.models.parsers.columns import ColumnsParser
-from modyn.models.parsers.payload import is_binary, is_numeric, single_binary
-from modyn.models.usercode import describe_error, load_attribute, load_function
+from modyn.models.parsers.payload import Columns, is_binary, is_numeric
+from modyn.models.persample import Transforms, per_sample
+from modyn.models.seeding import seeded
+from modyn.models.tensors import batch_of, label_tensor
+from modyn.models.tokenizing import Tokenizing
+from modyn.models.usercode import describe_error, load_function
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import torch
 
-    Tensors = torch.Tensor | dict[str, torch.Tensor]
-
-Columns = Mapping[str, pa.Array]
+    from modyn.models.tensors import Tensors
 
 
 class Decoder:
     """Decodes batches as the ``data`` section says.
 
+    A training passes ``draws`` and the number of the batch, and so gets augmented samples::
+
+        decoder.inputs(columns, Draws(seed, trigger, epoch, keys), batch)
+
+    An evaluation passes neither, and gets them as they are. What comes out depends on (seed, trigger, epoch, key) for
+    built-in parsers, and on (seed, trigger, epoch, batch) for user code, never on what was decoded before:
+
+    * ``parses_batches``: no user code sees inputs or labels, and no sample sees another. A chunk of many batches may be
+      decoded by one call, in any thread; the rows of each batch are bit for bit what a call for it would give.
+    * otherwise each batch is decoded by a call of its own, in the thread that trains (user code may draw from the
+      global generators, which are put back afterwards) or by :class:`modyn.models.workers.ParserPool`.
+    * ``per_sample``: Python runs for each sample, which ``training.dataloader_workers`` processes of a pool can share.
+
     Args:
-        data: its parser, transformations and label transformer are used.
+        data: its parser, tokenizer, transformations and label transformer are used.
         root: folder that user code may be imported from, or None.
 
     Raises:
         InvalidInputError: a parser or function cannot be loaded.
-        NotAvailableError: something needed is not installed, or not in this release.
+        NotAvailableError: something needed is not installed.
     """
 
     def __init__(self, data: DataSection, root: str | None) -> None:
-        if data.tokenizer is not None:
-            raise NotAvailableError(
-                f"data.tokenizer: {data.tokenizer!r} is not in this release; tokenize in your own parser instead"
-            )
         if data.parser is not None and data.bytes_parser_function:
             raise InvalidInputError("data.parser and data.bytes_parser_function are both set; keep one")
-        self._user_parser: Callable[..., Any] | None = None
-        self._parser: Parser | None = None
-        self._name = "the default parser"
-        self._transforms = _Transforms(data.transformations, root) if data.transformations else None
+        self._tokenizer = None if data.tokenizer is None else Tokenizing(data.tokenizer, root)
+        self._transforms = Transforms(data.transformations, root) if data.transformations else None
         self._label_function = (
             load_function(data.label_transformer_function, "data.label_transformer_function", root)
             if data.label_transformer_function.strip()
             else None
         )
-        self._set_parser(data, root)
-
-    def _set_parser(self, data: DataSection, root: str | None) -> None:
-        if isinstance(data.parser, str):
-            self._name = f"data.parser {data.parser!r}"
-            self._user_parser = load_function(data.parser, "data.parser", root)
-        elif data.parser is not None:
-            self._name = f"data.parser {data.parser.plugin_name!r}"
-            self._parser = data.parser
-        elif data.bytes_parser_function:
-            self._name = "data.bytes_parser_function"
-            self._user_parser = _per_sample(load_function(data.bytes_parser_function, self._name, root))
+        self._parser = data.parser if isinstance(data.parser, Parser) else None
+        self._name, self._user_parser = _user_parser(data, root)
+        self.per_sample = data.per_sample
+        """Whether Python runs for each sample: a pool of processes makes it faster."""
+        self.parses_batches = (
+            not self.per_sample
+            and self._user_parser is None
+            and self._label_function is None
+            and (self._parser is None or self._parser.separable)
+        )
+        """Whether chunks of many batches may be decoded at once, in a thread, and cut apart afterwards."""
+        self.repeatable = self.parses_batches and not (self._parser is not None and self._parser.augments)
+        """Whether a chunk gives the same inputs in every epoch, so that they may be kept."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Payload columns that have to be read; empty: all."""
         return self._parser.reads() if self._parser is not None else ()
 
-    def inputs(self, columns: Columns) -> Tensors:
+    def inputs(self, columns: Columns, draws: Draws | None = None, batch: int | None = None) -> Tensors:
         """Model inputs of one batch.
 
         Args:
             columns: payload columns by name, each of length n.
+            draws: for a training: random numbers for the n samples; None: nothing is augmented.
+            batch: its number in the epoch; with it and ``draws``, what user code draws is a function of the batch.
 
         Returns:
             A tensor [n, …], or several by name. float64 becomes float32, as models expect.
 
         Raises:
-            InvalidInputError: the columns do not suit the parser, or the user's parser raised.
+            InvalidInputError: the columns do not suit the parser, or user code raised.
+            NotAvailableError: something needed is not installed.
         """
         count = len(next(iter(columns.values())))
-        with self._blamed(self._name):
-            if self._user_parser is not None:
-                parsed = self._user_parser(columns)
-            else:
-                parsed = (self._parser or default_parser(columns)).parse(columns)
-        if self._transforms is not None:
-            with self._blamed("data.transformations"):
-                parsed = [self._transforms(sample) for sample in parsed]
-        return _batch(parsed, count, self._name)
+        with self._seeded(draws, batch):
+            with self._blamed(self._name):
+                parsed = self._parsed(columns, draws)
+            if self._tokenizer is not None:
+                with self._blamed(self._tokenizer.name):
+                    parsed = self._tokenizer(parsed)
+            if self._transforms is not None:
+                with self._blamed("data.transformations"):
+                    parsed = self._transformed(parsed, count)
+        return batch_of(parsed, count, self._name)
 
-    def labels(self, labels: pa.Array) -> torch.Tensor:
+    def labels(self, labels: pa.Array, draws: Draws | None = None, batch: int | None = None) -> torch.Tensor:
         """Labels of one batch (no nulls): int64 [n], float32 [n], or [n, k] for lists of equal length k.
+
+        Args:
+            labels: of the n samples.
+            draws: as for :meth:`inputs`.
+            batch: as for :meth:`inputs`.
 
         Raises:
             InvalidInputError: labels that are no numbers, or the user's label function raised.
         """
-        tensor = _label_tensor(labels)
+        tensor = label_tensor(labels)
         if self._label_function is None:
             return tensor
-        with self._blamed("data.label_transformer_function"):
+        with self._seeded(draws, batch), self._blamed("data.label_transformer_function"):
             transformed = self._label_function(tensor)
-        result = _batch(transformed, len(labels), "data.label_transformer_function")
+        result = batch_of(transformed, len(labels), "data.label_transformer_function")
         if isinstance(result, dict):
             raise InvalidInputError("data.label_transformer_function returned a mapping; expected one tensor")
         return result
+
+    def _parsed(self, columns: Columns, draws: Draws | None) -> Any:
+        if self._user_parser is not None:
+            return self._user_parser(columns)
+        if self._parser is None and self._tokenizer is not None:
+            return self._tokenizer.texts_of(columns)
+        parser = self._parser or default_parser(columns)
+        return parser.parse(columns) if draws is None else parser.parse_augmented(columns, draws)
+
+    def _transformed(self, parsed: Any, count: int) -> list[Any]:
+        assert self._transforms is not None
+        if isinstance(parsed, dict):  # of several inputs: a sample is a mapping, too
+            samples = [{key: part[row] for key, part in parsed.items()} for row in range(count)]
+            return [self._transforms(sample) for sample in samples]
+        return [self._transforms(sample) for sample in parsed]
+
+    def _seeded(self, draws: Draws | None, batch: int | None) -> AbstractContextManager[None]:
+        if self.parses_batches or draws is None or batch is None:
+            return nullcontext()
+        return seeded(draws, batch)
 
     @contextmanager
     def _blamed(self, name: str) -> Iterator[None]:
@@ -118,6 +155,18 @@ class Decoder:
             raise
         except Exception as error:
             raise InvalidInputError(f"{name} raised {describe_error(error)}") from error
+
+
+def _user_parser(data: DataSection, root: str | None) -> tuple[str, Callable[..., Any] | None]:
+    """What parses, for messages, and the user's function of a batch if that is it."""
+    if isinstance(data.parser, str):
+        return f"data.parser {data.parser!r}", load_function(data.parser, "data.parser", root)
+    if data.parser is not None:
+        return f"data.parser {data.parser.plugin_name!r}", None
+    if data.bytes_parser_function:
+        name = "data.bytes_parser_function"
+        return name, per_sample(load_function(data.bytes_parser_function, name, root))
+    return "the default parser", None
 
 
 def default_parser(columns: Columns) -> Parser:
@@ -132,111 +181,9 @@ def default_parser(columns: Columns) -> Parser:
         hint = "samples are bytes: set data.parser to {name: image, …}, {name: numeric_record, …} or module:function"
     else:
         odd = [name for name, array in columns.items() if not is_numeric(array.type)]
-        hint = f"no numbers in {', '.join(odd)}: set data.parser to {{name: columns, columns: […]}} or module:function"
+        hint = (
+            f"no numbers in {', '.join(odd)}: set data.parser to {{name: columns, columns: […]}}, {{name: text, …}} or "
+            "module:function"
+        )
     payload = ", ".join(f"{name}: {array.type}" for name, array in columns.items())
     raise InvalidInputError(f"data.parser is not set and the payload ({payload}) has no default parser; {hint}")
-
-
-def _per_sample(function: Callable[[bytes], Any]) -> Callable[[Columns], list[Any]]:
-    """A batch function from the user's function of one sample's bytes (slow: Python runs for every sample)."""
-
-    def parse(columns: Columns) -> list[Any]:
-        _, payload = single_binary(columns, None, "data.bytes_parser_function")
-        return [function(value) for value in payload.to_pylist()]
-
-    return parse
-
-
-class _Transforms:
-    """Per-sample transforms: torchvision expressions such as ``transforms.Normalize(0.5, 0.5)``, or references."""
-
-    def __init__(self, texts: Sequence[str], root: str | None) -> None:
-        self._steps: list[Callable[[Any], Any]] = []
-        for position, text in enumerate(texts):
-            key = f"data.transformations[{position}]"
-            step = load_attribute(text, root) if is_reference(text) else _evaluated(text, key)
-            if not callable(step):
-                raise InvalidInputError(f"{key} {text!r} is a {type(step).__name__}; expected a function of a sample")
-            self._steps.append(step)
-
-    def __call__(self, sample: Any) -> Any:
-        for step in self._steps:
-            sample = step(sample)
-        return sample
-
-
-def _evaluated(expression: str, key: str) -> Any:
-    try:
-        from torchvision import transforms
-    except ModuleNotFoundError as error:
-        raise NotAvailableError(
-            f"{key} needs torchvision, which is not installed; install it, use the options of the built-in parsers "
-            "(scale, mean, std, resize), or name a function of your own as module:attribute"
-        ) from error
-    try:
-        return eval(expression.strip(), {"transforms": transforms})  # noqa: S307 - only where user code is allowed
-    except Exception as error:
-        raise InvalidInputError(f"{key} {expression!r}: {describe_error(error)}") from error
-
-
-def _batch(value: Any, count: int, name: str) -> Tensors:
-    """Whatever a parser returned as tensors of ``count`` rows."""
-    import torch
-
-    if isinstance(value, Mapping):
-        parts = {str(key): _batch(part, count, f"{name}[{key!r}]") for key, part in value.items()}
-        return {key: part for key, part in parts.items() if isinstance(part, torch.Tensor)}
-    if isinstance(value, list | tuple):
-        if value and isinstance(value[0], Mapping):
-            return _batch({key: [sample[key] for sample in value] for key in value[0]}, count, name)
-        value = _stack(value, name)
-    tensor = value if isinstance(value, torch.Tensor) else _from_numpy(value, name)
-    if tensor.ndim == 0 or len(tensor) != count:
-        shape = list(tensor.shape)
-        raise InvalidInputError(f"{name} returned shape {shape} for {count} samples; expected [{count}, …]")
-    return tensor.float() if tensor.dtype is torch.float64 else tensor
-
-
-def _stack(samples: Sequence[Any], name: str) -> torch.Tensor | np.ndarray[Any, Any]:
-    import torch
-
-    try:
-        if samples and isinstance(samples[0], torch.Tensor):
-            return torch.stack(list(samples))
-        return np.stack([np.asarray(sample) for sample in samples])
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise InvalidInputError(f"{name}: its samples cannot be stacked into one array: {error}") from error
-
-
-def _from_numpy(value: Any, name: str) -> torch.Tensor:
-    import torch
-
-    if isinstance(value, pa.Array | pa.ChunkedArray):
-        value = value.to_numpy(zero_copy_only=False) if isinstance(value, pa.Array) else value.to_numpy()
-    if not isinstance(value, np.ndarray):
-        raise InvalidInputError(f"{name} returned a {type(value).__name__}; expected an array, a tensor or a mapping")
-    if not value.dtype.isnative:
-        value = value.astype(value.dtype.newbyteorder("="))
-    try:
-        # Arrow memory is read-only, which torch tensors cannot express
-        return torch.from_numpy(np.require(value, requirements=["C", "W"]))
-    except TypeError as error:
-        raise InvalidInputError(f"{name} returned an array of {value.dtype}; expected numbers") from error
-
-
-def _label_tensor(labels: pa.Array) -> torch.Tensor:
-    import torch
-
-    kind = labels.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        values = labels.flatten()
-        if len(labels) and (len(values) % len(labels) or not is_numeric(values.type)):
-            raise InvalidInputError(f"labels of type {kind} are no numeric lists of one length")
-        shape: tuple[int, ...] = (len(labels), len(values) // max(1, len(labels)))
-    elif is_numeric(kind):
-        values, shape = labels, (len(labels),)
-    else:
-        raise InvalidInputError(f"labels are of type {kind}; expected integers, floats or lists of them")
-    array = values.to_numpy(zero_copy_only=False).reshape(shape)
-    floating = np.issubdtype(array.dtype, np.floating)
-    return torch.from_numpy(np.array(array, dtype=np.float32 if floating else np.int64))

@@ -8,6 +8,7 @@ import contextlib
 import importlib
 
 from modyn.core.errors import ModynError
+from modyn.core.plugins.formats import FORMATS
 from modyn.core.plugins.models import MODELS
 from modyn.core.plugins.parsers import PARSERS
 
@@ -20,15 +21,20 @@ MODULES = (
     "safetensors.torch",
     "modyn.models.building",
     "modyn.models.decoding",
+    "modyn.models.warm_up",
     "modyn.models.weights",
     "modyn.models.modules.mlp",
     "modyn.models.modules.resnet",
     "modyn.models.modules.small_cnn",
+    "modyn.models.modules.tabular_mlp",
+    "modyn.models.modules.text_classifier",
+    "modyn.models.modules.yearbook",
+    "modyn.models.workers",
 )
 
 for _module in MODULES:
     importlib.import_module(_module)
 
-for _registry in (MODELS, PARSERS):
+for _registry in (FORMATS, MODELS, PARSERS):  # formats: a job gets the whole data section, source included
     with contextlib.suppress(ModynError):  # a broken third-party plug-in is for the job to report
         _registry.names()  # looks through all installed distributions for plug-ins, once

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,16 +17,18 @@ from typing import Any
 from modyn.core.config.inline import is_reference
 from modyn.core.config.pipeline import DataSection, ModelSection
 from modyn.core.errors import InvalidInputError, ModynError, NotAllowedError
-from modyn.models.codeidentity import CodeIdentity, identity_of
+from modyn.models.codeidentity import CodeIdentity, OwnCode, identity_of, own_code_of
 
 __all__ = [
     "CodeIdentity",
+    "OwnCode",
     "check_allowed",
     "code_identity",
     "compile_function",
     "describe_error",
     "load_attribute",
     "load_function",
+    "own_code",
 ]
 
 
@@ -174,6 +176,8 @@ def code_identity(
     root: str | None,
     models: Iterable[ModelSection] = (),
     plugins: Iterable[type] = (),
+    *,
+    functions: Mapping[str, str] | None = None,
 ) -> CodeIdentity:
     """What code a training or evaluation would run, as a digest that changes whenever that code does.
 
@@ -186,6 +190,7 @@ def code_identity(
         root: folder that user code may be imported from, or None.
         models: those that are trained beside it.
         plugins: classes that run in the job.
+        functions: further references, by YAML key: the step, callbacks and learning-rate schedule of a training.
 
     Returns:
         digest None, with a notice that says why, when the code reads what cannot be captured (files, environment,
@@ -199,8 +204,27 @@ def code_identity(
         else:
             inline[key] = text
     references += [_reference_of(other) for other in models]
+    references += [text.strip() for text in (functions or {}).values()]
     references += [f"{plugin.__module__}:{plugin.__qualname__}" for plugin in plugins]
     return identity_of(references, inline, root)
+
+
+_TRANSFORMERS = "transformers:DistilBertTokenizerFast"
+"""What the published tokenizer is; it counts with the version of its package."""
+
+
+def own_code(model: ModelSection, data: DataSection, root: str | None) -> OwnCode:
+    """The user's own files that a model and its parser consist of, with all that they import.
+
+    Args:
+        model: its ``id``.
+        data: how samples become inputs.
+        root: folder that user code may be imported from, or None.
+    """
+    code = _user_code(model, data)
+    references = [text.strip() for text in code.values() if is_reference(text)]
+    inline = {key: text for key, text in code.items() if not is_reference(text)}
+    return own_code_of(references, inline, root)
 
 
 def _user_code(model: ModelSection | None, data: DataSection) -> dict[str, str]:
@@ -214,6 +238,8 @@ def _user_code(model: ModelSection | None, data: DataSection) -> dict[str, str]:
         found["data.parser"] = f"{type(data.parser).__module__}:{type(data.parser).__qualname__}"
     found["data.bytes_parser_function"] = data.bytes_parser_function or ""
     found["data.label_transformer_function"] = data.label_transformer_function
+    if data.tokenizer is not None:
+        found["data.tokenizer"] = data.tokenizer if is_reference(data.tokenizer) else _TRANSFORMERS
     for position, text in enumerate(data.transformations):
         # with the scope in which the decoder evaluates it
         scope = "" if is_reference(text) else "from torchvision import transforms\n"

@@ -38,8 +38,14 @@ def dump(module: torch.nn.Module) -> bytes:
     return save(tensors, metadata=_METADATA)
 
 
-def load(module: torch.nn.Module, data: bytes) -> None:
+def load(module: torch.nn.Module, data: bytes, *, prefix: str = "", fit: bool = True) -> None:
     """Puts stored weights into a module of the same architecture.
+
+    Args:
+        module: changed in place.
+        data: what :func:`dump` gave.
+        prefix: take only weights whose names begin with this; the others stay as they are.
+        fit: where the stored model has grown more outputs than the module was built with, widen the module.
 
     Raises:
         CorruptDataError: the bytes are no safetensors file.
@@ -48,10 +54,17 @@ def load(module: torch.nn.Module, data: bytes) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load as load_tensors
 
+    from modyn.models.growing import fit_outputs
+
     try:
         tensors = load_tensors(data)
     except SafetensorError as error:
         raise CorruptDataError(f"stored weights are no safetensors file: {error}") from error
+    if prefix:
+        _load_some(module, tensors, prefix)
+        return
+    if fit:
+        fit_outputs(module, tensors)
     problems = _mismatches(module.state_dict(), tensors)
     if problems:
         raise InvalidInputError(
@@ -59,6 +72,23 @@ def load(module: torch.nn.Module, data: bytes) -> None:
             "use the model section they were trained with, or start from random weights"
         )
     module.load_state_dict(tensors)
+
+
+def _load_some(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], prefix: str) -> None:
+    expected = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(prefix)}
+    found = {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    for names, whose, of in ((expected, "the model", module.state_dict()), (found, "the stored model", tensors)):
+        if not names:
+            raise InvalidInputError(
+                f"training.initial_model_prefix: no weights of {whose} have names that begin with {prefix!r}; it has "
+                f"{_some(list(of))}"
+            )
+    if problems := _mismatches(expected, found):
+        raise InvalidInputError(
+            f"training.initial_model_prefix {prefix!r}: stored weights do not fit the model: {'; '.join(problems)}; "
+            "give a prefix of weights that both have in the same shapes"
+        )
+    module.load_state_dict(found, strict=False)
 
 
 def _mismatches(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> list[str]:

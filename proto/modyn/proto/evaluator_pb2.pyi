@@ -101,6 +101,101 @@ class EvaluateRequest(_message.Message):
 Global___EvaluateRequest: _TypeAlias = EvaluateRequest  # noqa: Y015
 
 @_typing.final
+class CheckEvaluationRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DATASET_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    BATCH_SIZE_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    THREADS_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    PIPELINE_ID_FIELD_NUMBER: _builtins.int
+    NUM_OUTPUTS_FIELD_NUMBER: _builtins.int
+    dataset: _builtins.str
+    batch_size: _builtins.int
+    device: _builtins.str
+    threads: _builtins.int
+    seed: _builtins.int
+    pipeline_id: _builtins.str
+    """whose folder takes the job's output"""
+    num_outputs: _builtins.int
+    """Parser and model were tried elsewhere, and so many outputs came: only the metrics are, on made-up outputs, without a job."""
+    @_builtins.property
+    def data(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def model(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Value]: ...
+    @_builtins.property
+    def code(self) -> _common_pb2.CodeOrigin: ...
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet:
+        """at most one batch"""
+
+    def __init__(
+        self,
+        *,
+        dataset: _builtins.str = ...,
+        data: _common_pb2.Value | None = ...,
+        model: _common_pb2.Value | None = ...,
+        metrics: _abc.Iterable[_common_pb2.Value] | None = ...,
+        batch_size: _builtins.int = ...,
+        device: _builtins.str = ...,
+        threads: _builtins.int | None = ...,
+        code: _common_pb2.CodeOrigin | None = ...,
+        keys: _common_pb2.KeySet | None = ...,
+        seed: _builtins.int = ...,
+        pipeline_id: _builtins.str = ...,
+        num_outputs: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_outputs", b"_num_outputs", "_threads", b"_threads", "code", b"code", "data", b"data", "keys", b"keys", "model", b"model", "num_outputs", b"num_outputs", "threads", b"threads"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_outputs", b"_num_outputs", "_threads", b"_threads", "batch_size", b"batch_size", "code", b"code", "data", b"data", "dataset", b"dataset", "device", b"device", "keys", b"keys", "metrics", b"metrics", "model", b"model", "num_outputs", b"num_outputs", "pipeline_id", b"pipeline_id", "seed", b"seed", "threads", b"threads"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__num_outputs: _TypeAlias = _typing.Literal["num_outputs"]  # noqa: Y015
+    _WhichOneofArgType__num_outputs: _TypeAlias = _typing.Literal["_num_outputs", b"_num_outputs"]  # noqa: Y015
+    _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
+    _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_outputs) -> _WhichOneofReturnType__num_outputs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__threads) -> _WhichOneofReturnType__threads | None: ...
+
+Global___CheckEvaluationRequest: _TypeAlias = CheckEvaluationRequest  # noqa: Y015
+
+@_typing.final
+class CheckEvaluationResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLES_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    num_samples: _builtins.int
+    """labelled ones in the batch"""
+    seconds: _builtins.float
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricValue]: ...
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[Global___MetricValue] | None = ...,
+        num_samples: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "num_samples", b"num_samples", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckEvaluationResult: _TypeAlias = CheckEvaluationResult  # noqa: Y015
+
+@_typing.final
 class EvaluationWindow(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -751,3 +846,28 @@ class PredictedModel(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictedModel: _TypeAlias = PredictedModel  # noqa: Y015
+
+@_typing.final
+class CheckEvaluationJob(_message.Message):
+    """What the job of CheckEvaluation is told. Internal to the evaluator."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORAGE_ADDRESS_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    storage_address: _builtins.str
+    @_builtins.property
+    def request(self) -> Global___CheckEvaluationRequest: ...
+    def __init__(
+        self,
+        *,
+        storage_address: _builtins.str = ...,
+        request: Global___CheckEvaluationRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "storage_address", b"storage_address"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckEvaluationJob: _TypeAlias = CheckEvaluationJob  # noqa: Y015

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from modyn.proto import common_pb2 as modyn_dot_proto_dot_common__pb2
 from modyn.proto import evaluator_pb2 as modyn_dot_proto_dot_evaluator__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -44,6 +45,16 @@ class EvaluatorStub:
                 request_serializer=modyn_dot_proto_dot_evaluator__pb2.ObserveRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_evaluator__pb2.ObserveAnswer.FromString,
                 _registered_method=True)
+        self.CheckEvaluation = channel.unary_unary(
+                '/modyn.v1.Evaluator/CheckEvaluation',
+                request_serializer=modyn_dot_proto_dot_evaluator__pb2.CheckEvaluationRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_evaluator__pb2.CheckEvaluationResult.FromString,
+                _registered_method=True)
+        self.CollectOutcomeGarbage = channel.unary_stream(
+                '/modyn.v1.Evaluator/CollectOutcomeGarbage',
+                request_serializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_common__pb2.Garbage.FromString,
+                _registered_method=True)
 
 
 class EvaluatorServicer:
@@ -65,6 +76,20 @@ class EvaluatorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckEvaluation(self, request, context):
+        """One batch of real data through parser, model and metrics, in a job; nothing is stored. The model has random weights.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectOutcomeGarbage(self, request, context):
+        """Stored outcomes that nothing in `keep` (models) needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EvaluatorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -77,6 +102,16 @@ def add_EvaluatorServicer_to_server(servicer, server):
                     servicer.Observe,
                     request_deserializer=modyn_dot_proto_dot_evaluator__pb2.ObserveRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_evaluator__pb2.ObserveAnswer.SerializeToString,
+            ),
+            'CheckEvaluation': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckEvaluation,
+                    request_deserializer=modyn_dot_proto_dot_evaluator__pb2.CheckEvaluationRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_evaluator__pb2.CheckEvaluationResult.SerializeToString,
+            ),
+            'CollectOutcomeGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectOutcomeGarbage,
+                    request_deserializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_common__pb2.Garbage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -133,6 +168,60 @@ class Evaluator:
             '/modyn.v1.Evaluator/Observe',
             modyn_dot_proto_dot_evaluator__pb2.ObserveRequest.SerializeToString,
             modyn_dot_proto_dot_evaluator__pb2.ObserveAnswer.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckEvaluation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.Evaluator/CheckEvaluation',
+            modyn_dot_proto_dot_evaluator__pb2.CheckEvaluationRequest.SerializeToString,
+            modyn_dot_proto_dot_evaluator__pb2.CheckEvaluationResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectOutcomeGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Evaluator/CollectOutcomeGarbage',
+            modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+            modyn_dot_proto_dot_common__pb2.Garbage.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ Predictions kept as outcome columns, and scores of models on windows."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from modyn.proto import common_pb2 as _common_pb2
 from modyn.proto import evaluator_pb2 as _evaluator_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -39,6 +40,10 @@ class EvaluatorStub:
     """What models say of samples, request after request, by one job that stays until the stream ends. Requests are answered
     in order; the last message of each answer has `done`. A device is occupied only while a request is computed.
     """
+    CheckEvaluation: _grpc.UnaryUnaryMultiCallable[_evaluator_pb2.CheckEvaluationRequest, _evaluator_pb2.CheckEvaluationResult]
+    """One batch of real data through parser, model and metrics, in a job; nothing is stored. The model has random weights."""
+    CollectOutcomeGarbage: _grpc.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]
+    """Stored outcomes that nothing in `keep` (models) needs."""
 
 @_typing.type_check_only
 class EvaluatorAsyncStub(EvaluatorStub):
@@ -51,6 +56,10 @@ class EvaluatorAsyncStub(EvaluatorStub):
     """What models say of samples, request after request, by one job that stays until the stream ends. Requests are answered
     in order; the last message of each answer has `done`. A device is occupied only while a request is computed.
     """
+    CheckEvaluation: _aio.UnaryUnaryMultiCallable[_evaluator_pb2.CheckEvaluationRequest, _evaluator_pb2.CheckEvaluationResult]  # type: ignore[assignment]
+    """One batch of real data through parser, model and metrics, in a job; nothing is stored. The model has random weights."""
+    CollectOutcomeGarbage: _aio.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]  # type: ignore[assignment]
+    """Stored outcomes that nothing in `keep` (models) needs."""
 
 class EvaluatorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -72,5 +81,21 @@ class EvaluatorServicer(metaclass=_abc_1.ABCMeta):
         """What models say of samples, request after request, by one job that stays until the stream ends. Requests are answered
         in order; the last message of each answer has `done`. A device is occupied only while a request is computed.
         """
+
+    @_abc_1.abstractmethod
+    def CheckEvaluation(
+        self,
+        request: _evaluator_pb2.CheckEvaluationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_evaluator_pb2.CheckEvaluationResult, _abc.Awaitable[_evaluator_pb2.CheckEvaluationResult]]:
+        """One batch of real data through parser, model and metrics, in a job; nothing is stored. The model has random weights."""
+
+    @_abc_1.abstractmethod
+    def CollectOutcomeGarbage(
+        self,
+        request: _common_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_common_pb2.Garbage], _abc.AsyncIterator[_common_pb2.Garbage]]:
+        """Stored outcomes that nothing in `keep` (models) needs."""
 
 def add_EvaluatorServicer_to_server(servicer: EvaluatorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -70,6 +70,11 @@ class SelectorStub:
                 request_serializer=modyn_dot_proto_dot_selector__pb2.ReadSampleColumnsRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
                 _registered_method=True)
+        self.CollectSelectionGarbage = channel.unary_stream(
+                '/modyn.v1.Selector/CollectSelectionGarbage',
+                request_serializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_common__pb2.Garbage.FromString,
+                _registered_method=True)
 
 
 class SelectorServicer:
@@ -125,6 +130,13 @@ class SelectorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CollectSelectionGarbage(self, request, context):
+        """Training sets and sample columns that nothing in `keep` needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SelectorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +174,11 @@ def add_SelectorServicer_to_server(servicer, server):
                     servicer.ReadSampleColumns,
                     request_deserializer=modyn_dot_proto_dot_selector__pb2.ReadSampleColumnsRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_common__pb2.ArrowMessage.SerializeToString,
+            ),
+            'CollectSelectionGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectSelectionGarbage,
+                    request_deserializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_common__pb2.Garbage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -353,6 +370,33 @@ class Selector:
             '/modyn.v1.Selector/ReadSampleColumns',
             modyn_dot_proto_dot_selector__pb2.ReadSampleColumnsRequest.SerializeToString,
             modyn_dot_proto_dot_common__pb2.ArrowMessage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectSelectionGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Selector/CollectSelectionGarbage',
+            modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+            modyn_dot_proto_dot_common__pb2.Garbage.FromString,
             options,
             channel_credentials,
             insecure,

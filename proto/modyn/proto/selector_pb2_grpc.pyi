@@ -49,6 +49,8 @@ class SelectorStub:
     DescribeSampleColumns: _grpc.UnaryUnaryMultiCallable[_selector_pb2.DescribeSampleColumnsRequest, _selector_pb2.SampleColumns]
     ReadSampleColumns: _grpc.UnaryStreamMultiCallable[_selector_pb2.ReadSampleColumnsRequest, _common_pb2.ArrowMessage]
     """Bulk out, in the order in which they were stored."""
+    CollectSelectionGarbage: _grpc.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]
+    """Training sets and sample columns that nothing in `keep` needs."""
 
 @_typing.type_check_only
 class SelectorAsyncStub(SelectorStub):
@@ -70,6 +72,8 @@ class SelectorAsyncStub(SelectorStub):
     DescribeSampleColumns: _aio.UnaryUnaryMultiCallable[_selector_pb2.DescribeSampleColumnsRequest, _selector_pb2.SampleColumns]  # type: ignore[assignment]
     ReadSampleColumns: _aio.UnaryStreamMultiCallable[_selector_pb2.ReadSampleColumnsRequest, _common_pb2.ArrowMessage]  # type: ignore[assignment]
     """Bulk out, in the order in which they were stored."""
+    CollectSelectionGarbage: _aio.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]  # type: ignore[assignment]
+    """Training sets and sample columns that nothing in `keep` needs."""
 
 class SelectorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -130,5 +134,13 @@ class SelectorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_common_pb2.ArrowMessage], _abc.AsyncIterator[_common_pb2.ArrowMessage]]:
         """Bulk out, in the order in which they were stored."""
+
+    @_abc_1.abstractmethod
+    def CollectSelectionGarbage(
+        self,
+        request: _common_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_common_pb2.Garbage], _abc.AsyncIterator[_common_pb2.Garbage]]:
+        """Training sets and sample columns that nothing in `keep` needs."""
 
 def add_SelectorServicer_to_server(servicer: SelectorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1073,18 +1073,35 @@ class ModelChunk(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DATA_FIELD_NUMBER: _builtins.int
+    PARENT_FIELD_NUMBER: _builtins.int
+    FULL_MODEL_INTERVAL_FIELD_NUMBER: _builtins.int
     data: _builtins.bytes
     """about 1 MiB each; the concatenation is one safetensors file"""
+    parent: _builtins.str
+    """In the first chunk of StoreModel: the model may be stored as the difference from this one, or from the whole model that this
+    one is a difference from.
+    """
+    full_model_interval: _builtins.int
+    """store every so many models of such a chain whole; unset: only the first"""
     def __init__(
         self,
         *,
         data: _builtins.bytes = ...,
+        parent: _builtins.str | None = ...,
+        full_model_interval: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_full_model_interval", b"_full_model_interval", "_parent", b"_parent", "full_model_interval", b"full_model_interval", "parent", b"parent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_full_model_interval", b"_full_model_interval", "_parent", b"_parent", "data", b"data", "full_model_interval", b"full_model_interval", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__full_model_interval: _TypeAlias = _typing.Literal["full_model_interval"]  # noqa: Y015
+    _WhichOneofArgType__full_model_interval: _TypeAlias = _typing.Literal["_full_model_interval", b"_full_model_interval"]  # noqa: Y015
+    _WhichOneofReturnType__parent: _TypeAlias = _typing.Literal["parent"]  # noqa: Y015
+    _WhichOneofArgType__parent: _TypeAlias = _typing.Literal["_parent", b"_parent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__full_model_interval) -> _WhichOneofReturnType__full_model_interval | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parent) -> _WhichOneofReturnType__parent | None: ...
 
 Global___ModelChunk: _TypeAlias = ModelChunk  # noqa: Y015
 
@@ -1113,19 +1130,100 @@ class StoredModel(_message.Message):
 
     DIGEST_FIELD_NUMBER: _builtins.int
     NUM_BYTES_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    DELTA_OF_FIELD_NUMBER: _builtins.int
+    CHAIN_POSITION_FIELD_NUMBER: _builtins.int
+    STORED_AT_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
     """of the file's bytes"""
     num_bytes: _builtins.int
+    stored_bytes: _builtins.int
+    """on disk"""
+    delta_of: _builtins.str
+    """digest of the whole model from which it is stored as a difference"""
+    chain_position: _builtins.int
+    """models since the last whole one"""
+    stored_at: _builtins.float
+    """Unix seconds"""
     def __init__(
         self,
         *,
         digest: _builtins.str = ...,
         num_bytes: _builtins.int = ...,
+        stored_bytes: _builtins.int = ...,
+        delta_of: _builtins.str | None = ...,
+        chain_position: _builtins.int = ...,
+        stored_at: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delta_of", b"_delta_of", "delta_of", b"delta_of"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delta_of", b"_delta_of", "chain_position", b"chain_position", "delta_of", b"delta_of", "digest", b"digest", "num_bytes", b"num_bytes", "stored_at", b"stored_at", "stored_bytes", b"stored_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__delta_of: _TypeAlias = _typing.Literal["delta_of"]  # noqa: Y015
+    _WhichOneofArgType__delta_of: _TypeAlias = _typing.Literal["_delta_of", b"_delta_of"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delta_of) -> _WhichOneofReturnType__delta_of | None: ...
+
+Global___StoredModel: _TypeAlias = StoredModel  # noqa: Y015
+
+@_typing.final
+class DeleteModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    REWRITE_DEPENDENTS_FIELD_NUMBER: _builtins.int
+    digest: _builtins.str
+    rewrite_dependents: _builtins.bool
+    """store models that are differences from it whole"""
+    def __init__(
+        self,
+        *,
+        digest: _builtins.str = ...,
+        rewrite_dependents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "num_bytes", b"num_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "rewrite_dependents", b"rewrite_dependents"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___StoredModel: _TypeAlias = StoredModel  # noqa: Y015
+Global___DeleteModelRequest: _TypeAlias = DeleteModelRequest  # noqa: Y015
+
+@_typing.final
+class DeleteModelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FREED_BYTES_FIELD_NUMBER: _builtins.int
+    REWRITTEN_FIELD_NUMBER: _builtins.int
+    freed_bytes: _builtins.int
+    @_builtins.property
+    def rewritten(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """digests"""
+
+    def __init__(
+        self,
+        *,
+        freed_bytes: _builtins.int = ...,
+        rewritten: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["freed_bytes", b"freed_bytes", "rewritten", b"rewritten"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteModelResponse: _TypeAlias = DeleteModelResponse  # noqa: Y015
+
+@_typing.final
+class ListStoredModelsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListStoredModelsRequest: _TypeAlias = ListStoredModelsRequest  # noqa: Y015

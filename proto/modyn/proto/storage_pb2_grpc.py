@@ -120,6 +120,21 @@ class StorageStub:
                 request_serializer=modyn_dot_proto_dot_storage__pb2.FetchModelRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_storage__pb2.StoredModel.FromString,
                 _registered_method=True)
+        self.DeleteModel = channel.unary_unary(
+                '/modyn.v1.Storage/DeleteModel',
+                request_serializer=modyn_dot_proto_dot_storage__pb2.DeleteModelRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_storage__pb2.DeleteModelResponse.FromString,
+                _registered_method=True)
+        self.ListStoredModels = channel.unary_stream(
+                '/modyn.v1.Storage/ListStoredModels',
+                request_serializer=modyn_dot_proto_dot_storage__pb2.ListStoredModelsRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_storage__pb2.StoredModel.FromString,
+                _registered_method=True)
+        self.CollectModelGarbage = channel.unary_stream(
+                '/modyn.v1.Storage/CollectModelGarbage',
+                request_serializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_common__pb2.Garbage.FromString,
+                _registered_method=True)
 
 
 class StorageServicer:
@@ -243,6 +258,27 @@ class StorageServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteModel(self, request, context):
+        """Fails while other models are stored as differences from it, unless those are to be rewritten whole.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStoredModels(self, request, context):
+        """All stored models, by digest.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectModelGarbage(self, request, context):
+        """Models that nothing in `keep` needs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_StorageServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -330,6 +366,21 @@ def add_StorageServicer_to_server(servicer, server):
                     servicer.DescribeModel,
                     request_deserializer=modyn_dot_proto_dot_storage__pb2.FetchModelRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_storage__pb2.StoredModel.SerializeToString,
+            ),
+            'DeleteModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteModel,
+                    request_deserializer=modyn_dot_proto_dot_storage__pb2.DeleteModelRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_storage__pb2.DeleteModelResponse.SerializeToString,
+            ),
+            'ListStoredModels': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListStoredModels,
+                    request_deserializer=modyn_dot_proto_dot_storage__pb2.ListStoredModelsRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_storage__pb2.StoredModel.SerializeToString,
+            ),
+            'CollectModelGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectModelGarbage,
+                    request_deserializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_common__pb2.Garbage.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -791,6 +842,87 @@ class Storage:
             '/modyn.v1.Storage/DescribeModel',
             modyn_dot_proto_dot_storage__pb2.FetchModelRequest.SerializeToString,
             modyn_dot_proto_dot_storage__pb2.StoredModel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.Storage/DeleteModel',
+            modyn_dot_proto_dot_storage__pb2.DeleteModelRequest.SerializeToString,
+            modyn_dot_proto_dot_storage__pb2.DeleteModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStoredModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Storage/ListStoredModels',
+            modyn_dot_proto_dot_storage__pb2.ListStoredModelsRequest.SerializeToString,
+            modyn_dot_proto_dot_storage__pb2.StoredModel.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectModelGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Storage/CollectModelGarbage',
+            modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+            modyn_dot_proto_dot_common__pb2.Garbage.FromString,
             options,
             channel_credentials,
             insecure,

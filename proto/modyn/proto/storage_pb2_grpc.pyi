@@ -68,6 +68,12 @@ class StorageStub:
     StoreModel: _grpc.StreamUnaryMultiCallable[_storage_pb2.ModelChunk, _storage_pb2.StoredModel]
     FetchModel: _grpc.UnaryStreamMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.ModelChunk]
     DescribeModel: _grpc.UnaryUnaryMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.StoredModel]
+    DeleteModel: _grpc.UnaryUnaryMultiCallable[_storage_pb2.DeleteModelRequest, _storage_pb2.DeleteModelResponse]
+    """Fails while other models are stored as differences from it, unless those are to be rewritten whole."""
+    ListStoredModels: _grpc.UnaryStreamMultiCallable[_storage_pb2.ListStoredModelsRequest, _storage_pb2.StoredModel]
+    """All stored models, by digest."""
+    CollectModelGarbage: _grpc.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]
+    """Models that nothing in `keep` needs."""
 
 @_typing.type_check_only
 class StorageAsyncStub(StorageStub):
@@ -108,6 +114,12 @@ class StorageAsyncStub(StorageStub):
     StoreModel: _aio.StreamUnaryMultiCallable[_storage_pb2.ModelChunk, _storage_pb2.StoredModel]  # type: ignore[assignment]
     FetchModel: _aio.UnaryStreamMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.ModelChunk]  # type: ignore[assignment]
     DescribeModel: _aio.UnaryUnaryMultiCallable[_storage_pb2.FetchModelRequest, _storage_pb2.StoredModel]  # type: ignore[assignment]
+    DeleteModel: _aio.UnaryUnaryMultiCallable[_storage_pb2.DeleteModelRequest, _storage_pb2.DeleteModelResponse]  # type: ignore[assignment]
+    """Fails while other models are stored as differences from it, unless those are to be rewritten whole."""
+    ListStoredModels: _aio.UnaryStreamMultiCallable[_storage_pb2.ListStoredModelsRequest, _storage_pb2.StoredModel]  # type: ignore[assignment]
+    """All stored models, by digest."""
+    CollectModelGarbage: _aio.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]  # type: ignore[assignment]
+    """Models that nothing in `keep` needs."""
 
 class StorageServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -247,5 +259,29 @@ class StorageServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_pb2.FetchModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_pb2.StoredModel, _abc.Awaitable[_storage_pb2.StoredModel]]: ...
+
+    @_abc_1.abstractmethod
+    def DeleteModel(
+        self,
+        request: _storage_pb2.DeleteModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_pb2.DeleteModelResponse, _abc.Awaitable[_storage_pb2.DeleteModelResponse]]:
+        """Fails while other models are stored as differences from it, unless those are to be rewritten whole."""
+
+    @_abc_1.abstractmethod
+    def ListStoredModels(
+        self,
+        request: _storage_pb2.ListStoredModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_storage_pb2.StoredModel], _abc.AsyncIterator[_storage_pb2.StoredModel]]:
+        """All stored models, by digest."""
+
+    @_abc_1.abstractmethod
+    def CollectModelGarbage(
+        self,
+        request: _common_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_common_pb2.Garbage], _abc.AsyncIterator[_common_pb2.Garbage]]:
+        """Models that nothing in `keep` needs."""
 
 def add_StorageServicer_to_server(servicer: StorageServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -114,6 +114,43 @@ class SubmitPipelineRequest(_message.Message):
 Global___SubmitPipelineRequest: _TypeAlias = SubmitPipelineRequest  # noqa: Y015
 
 @_typing.final
+class CheckedStep(_message.Message):
+    """One thing that was tried; the stream ends after the first that failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    FOUND_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
+    what: _builtins.str
+    """such as `training` or `evaluation on elec2`"""
+    found: _builtins.str
+    """for people: shapes, loss, metrics"""
+    seconds: _builtins.float
+    @_builtins.property
+    def error(self) -> Global___PipelineError: ...
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        what: _builtins.str = ...,
+        found: _builtins.str = ...,
+        error: Global___PipelineError | None = ...,
+        seconds: _builtins.float = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "found", b"found", "notices", b"notices", "seconds", b"seconds", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckedStep: _TypeAlias = CheckedStep  # noqa: Y015
+
+@_typing.final
 class Replay(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -708,21 +745,27 @@ class Report(_message.Message):
 
     DOCUMENT_FIELD_NUMBER: _builtins.int
     RESOLVED_YAML_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
     resolved_yaml: _builtins.str
     """every default filled in"""
     @_builtins.property
     def document(self) -> _common_pb2.Value:
         """see docs/reference/report.md for its schema"""
 
+    @_builtins.property
+    def code(self) -> _common_pb2.CodeOrigin:
+        """where its own code was"""
+
     def __init__(
         self,
         *,
         document: _common_pb2.Value | None = ...,
         resolved_yaml: _builtins.str = ...,
+        code: _common_pb2.CodeOrigin | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["document", b"document"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "document", b"document"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["document", b"document", "resolved_yaml", b"resolved_yaml"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "document", b"document", "resolved_yaml", b"resolved_yaml"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -55,6 +55,11 @@ class SupervisorStub:
                 request_serializer=modyn_dot_proto_dot_supervisor__pb2.ListPipelinesRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_supervisor__pb2.ListPipelinesResponse.FromString,
                 _registered_method=True)
+        self.CheckPipeline = channel.unary_stream(
+                '/modyn.v1.Supervisor/CheckPipeline',
+                request_serializer=modyn_dot_proto_dot_supervisor__pb2.SubmitPipelineRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_supervisor__pb2.CheckedStep.FromString,
+                _registered_method=True)
         self.StopPipeline = channel.unary_unary(
                 '/modyn.v1.Supervisor/StopPipeline',
                 request_serializer=modyn_dot_proto_dot_supervisor__pb2.StopPipelineRequest.SerializeToString,
@@ -74,6 +79,11 @@ class SupervisorStub:
                 '/modyn.v1.Supervisor/GetServerInfo',
                 request_serializer=modyn_dot_proto_dot_common__pb2.ServerInfoRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_common__pb2.ServerInfo.FromString,
+                _registered_method=True)
+        self.ListReferences = channel.unary_stream(
+                '/modyn.v1.Supervisor/ListReferences',
+                request_serializer=modyn_dot_proto_dot_common__pb2.ListReferencesRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_common__pb2.Reference.FromString,
                 _registered_method=True)
 
 
@@ -101,6 +111,13 @@ class SupervisorServicer:
 
     def ListPipelines(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckPipeline(self, request, context):
+        """Like SubmitPipeline, but nothing runs except one batch of the data through everything: what would be wrong with it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -133,6 +150,13 @@ class SupervisorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReferences(self, request, context):
+        """What journals name. A model is released if the pipeline's retention lets it go and the pipeline has ended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SupervisorServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -156,6 +180,11 @@ def add_SupervisorServicer_to_server(servicer, server):
                     request_deserializer=modyn_dot_proto_dot_supervisor__pb2.ListPipelinesRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_supervisor__pb2.ListPipelinesResponse.SerializeToString,
             ),
+            'CheckPipeline': grpc.unary_stream_rpc_method_handler(
+                    servicer.CheckPipeline,
+                    request_deserializer=modyn_dot_proto_dot_supervisor__pb2.SubmitPipelineRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_supervisor__pb2.CheckedStep.SerializeToString,
+            ),
             'StopPipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.StopPipeline,
                     request_deserializer=modyn_dot_proto_dot_supervisor__pb2.StopPipelineRequest.FromString,
@@ -175,6 +204,11 @@ def add_SupervisorServicer_to_server(servicer, server):
                     servicer.GetServerInfo,
                     request_deserializer=modyn_dot_proto_dot_common__pb2.ServerInfoRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_common__pb2.ServerInfo.SerializeToString,
+            ),
+            'ListReferences': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListReferences,
+                    request_deserializer=modyn_dot_proto_dot_common__pb2.ListReferencesRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_common__pb2.Reference.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -296,6 +330,33 @@ class Supervisor:
             _registered_method=True)
 
     @staticmethod
+    def CheckPipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Supervisor/CheckPipeline',
+            modyn_dot_proto_dot_supervisor__pb2.SubmitPipelineRequest.SerializeToString,
+            modyn_dot_proto_dot_supervisor__pb2.CheckedStep.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def StopPipeline(request,
             target,
             options=(),
@@ -393,6 +454,33 @@ class Supervisor:
             '/modyn.v1.Supervisor/GetServerInfo',
             modyn_dot_proto_dot_common__pb2.ServerInfoRequest.SerializeToString,
             modyn_dot_proto_dot_common__pb2.ServerInfo.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Supervisor/ListReferences',
+            modyn_dot_proto_dot_common__pb2.ListReferencesRequest.SerializeToString,
+            modyn_dot_proto_dot_common__pb2.Reference.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,8 @@ class SupervisorStub:
     """Replays the pipeline's events from `from_seq`, then follows until it ends."""
     GetPipeline: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.Pipeline]
     ListPipelines: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.ListPipelinesRequest, _supervisor_pb2.ListPipelinesResponse]
+    CheckPipeline: _grpc.UnaryStreamMultiCallable[_supervisor_pb2.SubmitPipelineRequest, _supervisor_pb2.CheckedStep]
+    """Like SubmitPipeline, but nothing runs except one batch of the data through everything: what would be wrong with it."""
     StopPipeline: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.StopPipelineRequest, _supervisor_pb2.Pipeline]
     """Asks a pipeline to stop; with `wait`, answers when it has."""
     GetReport: _grpc.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]
@@ -46,6 +48,8 @@ class SupervisorStub:
     waits for a training that is under way.
     """
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_common_pb2.ServerInfoRequest, _common_pb2.ServerInfo]
+    ListReferences: _grpc.UnaryStreamMultiCallable[_common_pb2.ListReferencesRequest, _common_pb2.Reference]
+    """What journals name. A model is released if the pipeline's retention lets it go and the pipeline has ended."""
 
 @_typing.type_check_only
 class SupervisorAsyncStub(SupervisorStub):
@@ -55,6 +59,8 @@ class SupervisorAsyncStub(SupervisorStub):
     """Replays the pipeline's events from `from_seq`, then follows until it ends."""
     GetPipeline: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.Pipeline]  # type: ignore[assignment]
     ListPipelines: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.ListPipelinesRequest, _supervisor_pb2.ListPipelinesResponse]  # type: ignore[assignment]
+    CheckPipeline: _aio.UnaryStreamMultiCallable[_supervisor_pb2.SubmitPipelineRequest, _supervisor_pb2.CheckedStep]  # type: ignore[assignment]
+    """Like SubmitPipeline, but nothing runs except one batch of the data through everything: what would be wrong with it."""
     StopPipeline: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.StopPipelineRequest, _supervisor_pb2.Pipeline]  # type: ignore[assignment]
     """Asks a pipeline to stop; with `wait`, answers when it has."""
     GetReport: _aio.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]  # type: ignore[assignment]
@@ -64,6 +70,8 @@ class SupervisorAsyncStub(SupervisorStub):
     waits for a training that is under way.
     """
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_common_pb2.ServerInfoRequest, _common_pb2.ServerInfo]  # type: ignore[assignment]
+    ListReferences: _aio.UnaryStreamMultiCallable[_common_pb2.ListReferencesRequest, _common_pb2.Reference]  # type: ignore[assignment]
+    """What journals name. A model is released if the pipeline's retention lets it go and the pipeline has ended."""
 
 class SupervisorServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -94,6 +102,14 @@ class SupervisorServicer(metaclass=_abc_1.ABCMeta):
         request: _supervisor_pb2.ListPipelinesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_supervisor_pb2.ListPipelinesResponse, _abc.Awaitable[_supervisor_pb2.ListPipelinesResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def CheckPipeline(
+        self,
+        request: _supervisor_pb2.SubmitPipelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_supervisor_pb2.CheckedStep], _abc.AsyncIterator[_supervisor_pb2.CheckedStep]]:
+        """Like SubmitPipeline, but nothing runs except one batch of the data through everything: what would be wrong with it."""
 
     @_abc_1.abstractmethod
     def StopPipeline(
@@ -127,5 +143,13 @@ class SupervisorServicer(metaclass=_abc_1.ABCMeta):
         request: _common_pb2.ServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_common_pb2.ServerInfo, _abc.Awaitable[_common_pb2.ServerInfo]]: ...
+
+    @_abc_1.abstractmethod
+    def ListReferences(
+        self,
+        request: _common_pb2.ListReferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_common_pb2.Reference], _abc.AsyncIterator[_common_pb2.Reference]]:
+        """What journals name. A model is released if the pipeline's retention lets it go and the pipeline has ended."""
 
 def add_SupervisorServicer_to_server(servicer: SupervisorServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -40,6 +40,10 @@ class TrainRequest(_message.Message):
     DOWNSAMPLING_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     AUXILIARY_MODELS_FIELD_NUMBER: _builtins.int
+    DELTA_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_STATE_FIELD_NUMBER: _builtins.int
+    PREVIOUS_MODEL_FIELD_NUMBER: _builtins.int
+    PREVIOUS_TRAINING_SETS_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
     trigger_index: _builtins.int
     dataset: _builtins.str
@@ -54,6 +58,12 @@ class TrainRequest(_message.Message):
     """stop after this many samples; unset: epochs_per_trigger decides"""
     scores: _builtins.str
     """What an earlier trigger's training left for this one (see TrainResult); only where the strategy uses it."""
+    optimizer_state: _builtins.str
+    """What the optimizers had at the end of an earlier training: content digest (see TrainResult); only where training.optimizer_state
+    is `keep`.
+    """
+    previous_model: _builtins.str
+    """A model that the training's own step may look at, beside the initial one: the previous trigger's."""
     @_builtins.property
     def training(self) -> _common_pb2.Value:
         """the `training` section"""
@@ -74,6 +84,16 @@ class TrainRequest(_message.Message):
 
     @_builtins.property
     def auxiliary_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def delta(self) -> Global___DeltaStorage:
+        """How the model may be stored; unset: whole. Does not change what is trained."""
+
+    @_builtins.property
+    def previous_training_sets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Digests of the training sets of the pipeline's earlier triggers, oldest first; only where training.step is set, which may draw
+        old samples from them.
+        """
+
     def __init__(
         self,
         *,
@@ -92,25 +112,41 @@ class TrainRequest(_message.Message):
         downsampling: _common_pb2.Value | None = ...,
         scores: _builtins.str | None = ...,
         auxiliary_models: _abc.Iterable[_builtins.str] | None = ...,
+        delta: Global___DeltaStorage | None = ...,
+        optimizer_state: _builtins.str | None = ...,
+        previous_model: _builtins.str | None = ...,
+        previous_training_sets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "_scores", b"_scores", "code", b"code", "data", b"data", "downsampling", b"downsampling", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "scores", b"scores", "training", b"training"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_delta", b"_delta", "_downsampling", b"_downsampling", "_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "_optimizer_state", b"_optimizer_state", "_previous_model", b"_previous_model", "_scores", b"_scores", "code", b"code", "data", b"data", "delta", b"delta", "downsampling", b"downsampling", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "optimizer_state", b"optimizer_state", "previous_model", b"previous_model", "scores", b"scores", "training", b"training"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "_scores", b"_scores", "auxiliary_models", b"auxiliary_models", "code", b"code", "data", b"data", "dataset", b"dataset", "downsampling", b"downsampling", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "pipeline_id", b"pipeline_id", "reuse", b"reuse", "scores", b"scores", "seed", b"seed", "training", b"training", "training_set", b"training_set", "trigger_index", b"trigger_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_delta", b"_delta", "_downsampling", b"_downsampling", "_initial_model", b"_initial_model", "_num_samples_to_pass", b"_num_samples_to_pass", "_optimizer_state", b"_optimizer_state", "_previous_model", b"_previous_model", "_scores", b"_scores", "auxiliary_models", b"auxiliary_models", "code", b"code", "data", b"data", "dataset", b"dataset", "delta", b"delta", "downsampling", b"downsampling", "initial_model", b"initial_model", "model", b"model", "num_samples_to_pass", b"num_samples_to_pass", "optimizer_state", b"optimizer_state", "pipeline_id", b"pipeline_id", "previous_model", b"previous_model", "previous_training_sets", b"previous_training_sets", "reuse", b"reuse", "scores", b"scores", "seed", b"seed", "training", b"training", "training_set", b"training_set", "trigger_index", b"trigger_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__delta: _TypeAlias = _typing.Literal["delta"]  # noqa: Y015
+    _WhichOneofArgType__delta: _TypeAlias = _typing.Literal["_delta", b"_delta"]  # noqa: Y015
     _WhichOneofReturnType__downsampling: _TypeAlias = _typing.Literal["downsampling"]  # noqa: Y015
     _WhichOneofArgType__downsampling: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling"]  # noqa: Y015
     _WhichOneofReturnType__initial_model: _TypeAlias = _typing.Literal["initial_model"]  # noqa: Y015
     _WhichOneofArgType__initial_model: _TypeAlias = _typing.Literal["_initial_model", b"_initial_model"]  # noqa: Y015
     _WhichOneofReturnType__num_samples_to_pass: _TypeAlias = _typing.Literal["num_samples_to_pass"]  # noqa: Y015
     _WhichOneofArgType__num_samples_to_pass: _TypeAlias = _typing.Literal["_num_samples_to_pass", b"_num_samples_to_pass"]  # noqa: Y015
+    _WhichOneofReturnType__optimizer_state: _TypeAlias = _typing.Literal["optimizer_state"]  # noqa: Y015
+    _WhichOneofArgType__optimizer_state: _TypeAlias = _typing.Literal["_optimizer_state", b"_optimizer_state"]  # noqa: Y015
+    _WhichOneofReturnType__previous_model: _TypeAlias = _typing.Literal["previous_model"]  # noqa: Y015
+    _WhichOneofArgType__previous_model: _TypeAlias = _typing.Literal["_previous_model", b"_previous_model"]  # noqa: Y015
     _WhichOneofReturnType__scores: _TypeAlias = _typing.Literal["scores"]  # noqa: Y015
     _WhichOneofArgType__scores: _TypeAlias = _typing.Literal["_scores", b"_scores"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__delta) -> _WhichOneofReturnType__delta | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__downsampling) -> _WhichOneofReturnType__downsampling | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__initial_model) -> _WhichOneofReturnType__initial_model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_samples_to_pass) -> _WhichOneofReturnType__num_samples_to_pass | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer_state) -> _WhichOneofReturnType__optimizer_state | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__previous_model) -> _WhichOneofReturnType__previous_model | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scores) -> _WhichOneofReturnType__scores | None: ...
 
@@ -126,6 +162,7 @@ class TrainEvent(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    RESUMED_FIELD_NUMBER: _builtins.int
     notice: _builtins.str
     """for the user, e.g. why a result cannot be reused"""
     @_builtins.property
@@ -138,6 +175,8 @@ class TrainEvent(_message.Message):
     def progress(self) -> Global___TrainProgress: ...
     @_builtins.property
     def result(self) -> Global___TrainResult: ...
+    @_builtins.property
+    def resumed(self) -> Global___TrainResumed: ...
     def __init__(
         self,
         *,
@@ -147,16 +186,45 @@ class TrainEvent(_message.Message):
         progress: Global___TrainProgress | None = ...,
         result: Global___TrainResult | None = ...,
         notice: _builtins.str = ...,
+        resumed: Global___TrainResumed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["first_batch", b"first_batch", "kind", b"kind", "notice", b"notice", "progress", b"progress", "queued", b"queued", "result", b"result", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_batch", b"first_batch", "kind", b"kind", "notice", b"notice", "progress", b"progress", "queued", b"queued", "result", b"result", "resumed", b"resumed", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_batch", b"first_batch", "kind", b"kind", "notice", b"notice", "progress", b"progress", "queued", b"queued", "result", b"result", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["first_batch", b"first_batch", "kind", b"kind", "notice", b"notice", "progress", b"progress", "queued", b"queued", "result", b"result", "resumed", b"resumed", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["queued", "started", "first_batch", "progress", "result", "notice"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["queued", "started", "first_batch", "progress", "result", "notice", "resumed"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___TrainEvent: _TypeAlias = TrainEvent  # noqa: Y015
+
+@_typing.final
+class TrainResumed(_message.Message):
+    """The job goes on from a checkpoint."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCHES_FIELD_NUMBER: _builtins.int
+    SAMPLES_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    batches: _builtins.int
+    """trained before it was taken"""
+    samples: _builtins.int
+    epoch: _builtins.int
+    def __init__(
+        self,
+        *,
+        batches: _builtins.int = ...,
+        samples: _builtins.int = ...,
+        epoch: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batches", b"batches", "epoch", b"epoch", "samples", b"samples"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainResumed: _TypeAlias = TrainResumed  # noqa: Y015
 
 @_typing.final
 class TrainQueued(_message.Message):
@@ -232,12 +300,17 @@ class TrainProgress(_message.Message):
     SAMPLES_FIELD_NUMBER: _builtins.int
     BATCHES_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
+    TELEMETRY_FIELD_NUMBER: _builtins.int
     epoch: _builtins.int
     samples: _builtins.int
     """over all epochs so far"""
     batches: _builtins.int
     loss: _builtins.float
     """mean since the last progress"""
+    @_builtins.property
+    def telemetry(self) -> Global___Telemetry:
+        """since the training began"""
+
     def __init__(
         self,
         *,
@@ -245,16 +318,116 @@ class TrainProgress(_message.Message):
         samples: _builtins.int = ...,
         batches: _builtins.int = ...,
         loss: _builtins.float | None = ...,
+        telemetry: Global___Telemetry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss", "telemetry", b"telemetry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "batches", b"batches", "epoch", b"epoch", "loss", b"loss", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "batches", b"batches", "epoch", b"epoch", "loss", b"loss", "samples", b"samples", "telemetry", b"telemetry"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
 
 Global___TrainProgress: _TypeAlias = TrainProgress  # noqa: Y015
+
+@_typing.final
+class Telemetry(_message.Message):
+    """Where the time of a training goes. Seconds are those of its loop; on a GPU, whose work is asynchronous, they are those of the
+    calls unless training.enable_accurate_gpu_measurements is on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAMPLES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    WAIT_SECONDS_FIELD_NUMBER: _builtins.int
+    PARSE_SECONDS_FIELD_NUMBER: _builtins.int
+    FORWARD_SECONDS_FIELD_NUMBER: _builtins.int
+    BACKWARD_SECONDS_FIELD_NUMBER: _builtins.int
+    STEP_SECONDS_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_SECONDS_FIELD_NUMBER: _builtins.int
+    VALIDATION_SECONDS_FIELD_NUMBER: _builtins.int
+    CALLBACK_SECONDS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    GPU_UTILISATION_FIELD_NUMBER: _builtins.int
+    GPU_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
+    samples_per_second: _builtins.float
+    wait_seconds: _builtins.float
+    """for data"""
+    parse_seconds: _builtins.float
+    """in the training's own thread; what happens beside it costs nothing here"""
+    forward_seconds: _builtins.float
+    """with the loss"""
+    backward_seconds: _builtins.float
+    step_seconds: _builtins.float
+    """optimizers, clipping, scaler"""
+    checkpoint_seconds: _builtins.float
+    validation_seconds: _builtins.float
+    callback_seconds: _builtins.float
+    gpu_utilisation: _builtins.float
+    """0 to 1, mean over the training"""
+    gpu_memory_bytes: _builtins.int
+    """largest that was allocated"""
+    bytes_read: _builtins.int
+    """payload from storage"""
+    @_builtins.property
+    def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___LossPoint]:
+        """at most 1,000, evenly over the training; only in results"""
+
+    def __init__(
+        self,
+        *,
+        samples_per_second: _builtins.float = ...,
+        wait_seconds: _builtins.float = ...,
+        parse_seconds: _builtins.float = ...,
+        forward_seconds: _builtins.float = ...,
+        backward_seconds: _builtins.float = ...,
+        step_seconds: _builtins.float = ...,
+        checkpoint_seconds: _builtins.float = ...,
+        validation_seconds: _builtins.float = ...,
+        callback_seconds: _builtins.float = ...,
+        losses: _abc.Iterable[Global___LossPoint] | None = ...,
+        gpu_utilisation: _builtins.float | None = ...,
+        gpu_memory_bytes: _builtins.int | None = ...,
+        bytes_read: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gpu_memory_bytes", b"_gpu_memory_bytes", "_gpu_utilisation", b"_gpu_utilisation", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_utilisation", b"gpu_utilisation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gpu_memory_bytes", b"_gpu_memory_bytes", "_gpu_utilisation", b"_gpu_utilisation", "backward_seconds", b"backward_seconds", "bytes_read", b"bytes_read", "callback_seconds", b"callback_seconds", "checkpoint_seconds", b"checkpoint_seconds", "forward_seconds", b"forward_seconds", "gpu_memory_bytes", b"gpu_memory_bytes", "gpu_utilisation", b"gpu_utilisation", "losses", b"losses", "parse_seconds", b"parse_seconds", "samples_per_second", b"samples_per_second", "step_seconds", b"step_seconds", "validation_seconds", b"validation_seconds", "wait_seconds", b"wait_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gpu_memory_bytes: _TypeAlias = _typing.Literal["gpu_memory_bytes"]  # noqa: Y015
+    _WhichOneofArgType__gpu_memory_bytes: _TypeAlias = _typing.Literal["_gpu_memory_bytes", b"_gpu_memory_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_utilisation: _TypeAlias = _typing.Literal["gpu_utilisation"]  # noqa: Y015
+    _WhichOneofArgType__gpu_utilisation: _TypeAlias = _typing.Literal["_gpu_utilisation", b"_gpu_utilisation"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_memory_bytes) -> _WhichOneofReturnType__gpu_memory_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_utilisation) -> _WhichOneofReturnType__gpu_utilisation | None: ...
+
+Global___Telemetry: _TypeAlias = Telemetry  # noqa: Y015
+
+@_typing.final
+class LossPoint(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BATCH_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    batch: _builtins.int
+    """the last one of those it is the mean of, counted from 1"""
+    loss: _builtins.float
+    def __init__(
+        self,
+        *,
+        batch: _builtins.int = ...,
+        loss: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "loss", b"loss"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LossPoint: _TypeAlias = LossPoint  # noqa: Y015
 
 @_typing.final
 class TrainResult(_message.Message):
@@ -273,6 +446,13 @@ class TrainResult(_message.Message):
     FINAL_LOSS_FIELD_NUMBER: _builtins.int
     EPOCH_LOSSES_FIELD_NUMBER: _builtins.int
     DOWNSAMPLING_FIELD_NUMBER: _builtins.int
+    OPTIMIZER_STATE_FIELD_NUMBER: _builtins.int
+    TELEMETRY_FIELD_NUMBER: _builtins.int
+    VALIDATION_LOSSES_FIELD_NUMBER: _builtins.int
+    BEST_EPOCH_FIELD_NUMBER: _builtins.int
+    RESUMED_BATCHES_FIELD_NUMBER: _builtins.int
+    NUM_OUTPUTS_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """content digest"""
     input_digest: _builtins.str
@@ -292,11 +472,27 @@ class TrainResult(_message.Message):
     """from request to result"""
     final_loss: _builtins.float
     """mean of the last epoch"""
+    optimizer_state: _builtins.str
+    """content digest; set if training.optimizer_state is `keep`"""
+    best_epoch: _builtins.int
+    """whose weights these are, if early stopping restored them"""
+    resumed_batches: _builtins.int
+    """trained before the process that finished was started"""
+    num_outputs: _builtins.int
+    """of the last layer, if it was grown for new classes; else 0"""
+    attempts: _builtins.int
+    """processes it took"""
     @_builtins.property
     def epoch_losses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]: ...
     @_builtins.property
     def downsampling(self) -> Global___DownsamplingResult:
         """set if the request had a strategy"""
+
+    @_builtins.property
+    def telemetry(self) -> Global___Telemetry: ...
+    @_builtins.property
+    def validation_losses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """with early stopping: after each epoch"""
 
     def __init__(
         self,
@@ -314,21 +510,250 @@ class TrainResult(_message.Message):
         final_loss: _builtins.float | None = ...,
         epoch_losses: _abc.Iterable[_builtins.float] | None = ...,
         downsampling: Global___DownsamplingResult | None = ...,
+        optimizer_state: _builtins.str | None = ...,
+        telemetry: Global___Telemetry | None = ...,
+        validation_losses: _abc.Iterable[_builtins.float] | None = ...,
+        best_epoch: _builtins.int | None = ...,
+        resumed_batches: _builtins.int = ...,
+        num_outputs: _builtins.int = ...,
+        attempts: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_final_loss", b"_final_loss", "downsampling", b"downsampling", "final_loss", b"final_loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_best_epoch", b"_best_epoch", "_downsampling", b"_downsampling", "_final_loss", b"_final_loss", "_optimizer_state", b"_optimizer_state", "best_epoch", b"best_epoch", "downsampling", b"downsampling", "final_loss", b"final_loss", "optimizer_state", b"optimizer_state", "telemetry", b"telemetry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling", "_final_loss", b"_final_loss", "batches", b"batches", "downsampling", b"downsampling", "epoch_losses", b"epoch_losses", "epochs", b"epochs", "final_loss", b"final_loss", "input_digest", b"input_digest", "job_seconds", b"job_seconds", "model", b"model", "num_samples", b"num_samples", "reused", b"reused", "samples_trained", b"samples_trained", "store_seconds", b"store_seconds", "train_seconds", b"train_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_best_epoch", b"_best_epoch", "_downsampling", b"_downsampling", "_final_loss", b"_final_loss", "_optimizer_state", b"_optimizer_state", "attempts", b"attempts", "batches", b"batches", "best_epoch", b"best_epoch", "downsampling", b"downsampling", "epoch_losses", b"epoch_losses", "epochs", b"epochs", "final_loss", b"final_loss", "input_digest", b"input_digest", "job_seconds", b"job_seconds", "model", b"model", "num_outputs", b"num_outputs", "num_samples", b"num_samples", "optimizer_state", b"optimizer_state", "resumed_batches", b"resumed_batches", "reused", b"reused", "samples_trained", b"samples_trained", "store_seconds", b"store_seconds", "telemetry", b"telemetry", "train_seconds", b"train_seconds", "validation_losses", b"validation_losses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__best_epoch: _TypeAlias = _typing.Literal["best_epoch"]  # noqa: Y015
+    _WhichOneofArgType__best_epoch: _TypeAlias = _typing.Literal["_best_epoch", b"_best_epoch"]  # noqa: Y015
     _WhichOneofReturnType__downsampling: _TypeAlias = _typing.Literal["downsampling"]  # noqa: Y015
     _WhichOneofArgType__downsampling: _TypeAlias = _typing.Literal["_downsampling", b"_downsampling"]  # noqa: Y015
     _WhichOneofReturnType__final_loss: _TypeAlias = _typing.Literal["final_loss"]  # noqa: Y015
     _WhichOneofArgType__final_loss: _TypeAlias = _typing.Literal["_final_loss", b"_final_loss"]  # noqa: Y015
+    _WhichOneofReturnType__optimizer_state: _TypeAlias = _typing.Literal["optimizer_state"]  # noqa: Y015
+    _WhichOneofArgType__optimizer_state: _TypeAlias = _typing.Literal["_optimizer_state", b"_optimizer_state"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__best_epoch) -> _WhichOneofReturnType__best_epoch | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__downsampling) -> _WhichOneofReturnType__downsampling | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__final_loss) -> _WhichOneofReturnType__final_loss | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__optimizer_state) -> _WhichOneofReturnType__optimizer_state | None: ...
 
 Global___TrainResult: _TypeAlias = TrainResult  # noqa: Y015
+
+@_typing.final
+class DeltaStorage(_message.Message):
+    """Stores a model as the difference from one that is stored whole."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FULL_MODEL_INTERVAL_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """content digest of the previous model"""
+    full_model_interval: _builtins.int
+    """every so many models of a chain one is whole; unset: only the first"""
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        full_model_interval: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_full_model_interval", b"_full_model_interval", "full_model_interval", b"full_model_interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_full_model_interval", b"_full_model_interval", "full_model_interval", b"full_model_interval", "parent", b"parent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__full_model_interval: _TypeAlias = _typing.Literal["full_model_interval"]  # noqa: Y015
+    _WhichOneofArgType__full_model_interval: _TypeAlias = _typing.Literal["_full_model_interval", b"_full_model_interval"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__full_model_interval) -> _WhichOneofReturnType__full_model_interval | None: ...
+
+Global___DeltaStorage: _TypeAlias = DeltaStorage  # noqa: Y015
+
+@_typing.final
+class CheckRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRAINING_FIELD_NUMBER: _builtins.int
+    KEYS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def training(self) -> Global___TrainRequest:
+        """its training_set, reuse and delta have no meaning"""
+
+    @_builtins.property
+    def keys(self) -> _common_pb2.KeySet:
+        """at most one batch"""
+
+    def __init__(
+        self,
+        *,
+        training: Global___TrainRequest | None = ...,
+        keys: _common_pb2.KeySet | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "training", b"training"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys", "training", b"training"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckRequest: _TypeAlias = CheckRequest  # noqa: Y015
+
+@_typing.final
+class CheckResult(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INPUTS_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    LABELS_DTYPE_FIELD_NUMBER: _builtins.int
+    LABELS_SHAPE_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    NUM_PARAMETERS_FIELD_NUMBER: _builtins.int
+    SECONDS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
+    NUM_SAMPLES_FIELD_NUMBER: _builtins.int
+    labels_dtype: _builtins.str
+    loss: _builtins.float
+    num_parameters: _builtins.int
+    seconds: _builtins.float
+    num_samples: _builtins.int
+    """labelled ones in the batch"""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorShape]:
+        """of the batch"""
+
+    @_builtins.property
+    def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorShape]:
+        """of the model"""
+
+    @_builtins.property
+    def labels_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        inputs: _abc.Iterable[Global___TensorShape] | None = ...,
+        outputs: _abc.Iterable[Global___TensorShape] | None = ...,
+        labels_dtype: _builtins.str = ...,
+        labels_shape: _abc.Iterable[_builtins.int] | None = ...,
+        loss: _builtins.float = ...,
+        num_parameters: _builtins.int = ...,
+        seconds: _builtins.float = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
+        num_samples: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "labels_dtype", b"labels_dtype", "labels_shape", b"labels_shape", "loss", b"loss", "notices", b"notices", "num_parameters", b"num_parameters", "num_samples", b"num_samples", "outputs", b"outputs", "seconds", b"seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckResult: _TypeAlias = CheckResult  # noqa: Y015
+
+@_typing.final
+class TensorShape(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DTYPE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """empty: the only one"""
+    dtype: _builtins.str
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """with the batch dimension"""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        dtype: _builtins.str = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dtype", b"dtype", "name", b"name", "shape", b"shape"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TensorShape: _TypeAlias = TensorShape  # noqa: Y015
+
+@_typing.final
+class ExportModelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    DATASET_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    MODEL_SECTION_FIELD_NUMBER: _builtins.int
+    DATA_SECTION_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    ONNX_FIELD_NUMBER: _builtins.int
+    ABOUT_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """content digest"""
+    dataset: _builtins.str
+    """where the example comes from"""
+    key: _builtins.int
+    """of the example"""
+    onnx: _builtins.bool
+    @_builtins.property
+    def model_section(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def data_section(self) -> _common_pb2.Value: ...
+    @_builtins.property
+    def code(self) -> _common_pb2.CodeOrigin: ...
+    @_builtins.property
+    def about(self) -> _common_pb2.Value:
+        """goes into the description as it is"""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        dataset: _builtins.str = ...,
+        key: _builtins.int = ...,
+        model_section: _common_pb2.Value | None = ...,
+        data_section: _common_pb2.Value | None = ...,
+        code: _common_pb2.CodeOrigin | None = ...,
+        onnx: _builtins.bool = ...,
+        about: _common_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "code", b"code", "data_section", b"data_section", "model_section", b"model_section"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["about", b"about", "code", b"code", "data_section", b"data_section", "dataset", b"dataset", "key", b"key", "model", b"model", "model_section", b"model_section", "onnx", b"onnx"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportModelRequest: _TypeAlias = ExportModelRequest  # noqa: Y015
+
+@_typing.final
+class ExportedPiece(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    NOTICE_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """of the file within the folder; set in the first piece of each"""
+    data: _builtins.bytes
+    """about 1 MiB"""
+    notice: _builtins.str
+    """for the user"""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+        data: _builtins.bytes = ...,
+        notice: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "notice", b"notice", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportedPiece: _TypeAlias = ExportedPiece  # noqa: Y015
 
 @_typing.final
 class DownsamplingResult(_message.Message):
@@ -660,13 +1085,24 @@ class TrainJob(_message.Message):
     STORAGE_ADDRESS_FIELD_NUMBER: _builtins.int
     SELECTOR_ADDRESS_FIELD_NUMBER: _builtins.int
     THREADS_FIELD_NUMBER: _builtins.int
+    CHECKPOINTS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    CHECK_FIELD_NUMBER: _builtins.int
     storage_address: _builtins.str
     selector_address: _builtins.str
     threads: _builtins.int
+    checkpoints: _builtins.str
+    """folder; unset: none are kept"""
+    attempt: _builtins.int
+    """0, or how often the job was started before"""
     @_builtins.property
     def request(self) -> Global___TrainRequest: ...
     @_builtins.property
     def training_set(self) -> _selector_pb2.TrainingSet: ...
+    @_builtins.property
+    def check(self) -> Global___CheckRequest:
+        """nothing is trained: see TrainerServer.Check"""
+
     def __init__(
         self,
         *,
@@ -675,11 +1111,46 @@ class TrainJob(_message.Message):
         storage_address: _builtins.str = ...,
         selector_address: _builtins.str = ...,
         threads: _builtins.int = ...,
+        checkpoints: _builtins.str | None = ...,
+        attempt: _builtins.int = ...,
+        check: Global___CheckRequest | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "training_set", b"training_set"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "_checkpoints", b"_checkpoints", "check", b"check", "checkpoints", b"checkpoints", "request", b"request", "training_set", b"training_set"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "selector_address", b"selector_address", "storage_address", b"storage_address", "threads", b"threads", "training_set", b"training_set"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_check", b"_check", "_checkpoints", b"_checkpoints", "attempt", b"attempt", "check", b"check", "checkpoints", b"checkpoints", "request", b"request", "selector_address", b"selector_address", "storage_address", b"storage_address", "threads", b"threads", "training_set", b"training_set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__check: _TypeAlias = _typing.Literal["check"]  # noqa: Y015
+    _WhichOneofArgType__check: _TypeAlias = _typing.Literal["_check", b"_check"]  # noqa: Y015
+    _WhichOneofReturnType__checkpoints: _TypeAlias = _typing.Literal["checkpoints"]  # noqa: Y015
+    _WhichOneofArgType__checkpoints: _TypeAlias = _typing.Literal["_checkpoints", b"_checkpoints"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__check) -> _WhichOneofReturnType__check | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__checkpoints) -> _WhichOneofReturnType__checkpoints | None: ...
+
+Global___TrainJob: _TypeAlias = TrainJob  # noqa: Y015
+
+@_typing.final
+class ExportJob(_message.Message):
+    """What the job of ExportModel is told; never crosses an rpc."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORAGE_ADDRESS_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    storage_address: _builtins.str
+    @_builtins.property
+    def request(self) -> Global___ExportModelRequest: ...
+    def __init__(
+        self,
+        *,
+        storage_address: _builtins.str = ...,
+        request: Global___ExportModelRequest | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "storage_address", b"storage_address"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___TrainJob: _TypeAlias = TrainJob  # noqa: Y015
+Global___ExportJob: _TypeAlias = ExportJob  # noqa: Y015

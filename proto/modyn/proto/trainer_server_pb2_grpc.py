@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from modyn.proto import common_pb2 as modyn_dot_proto_dot_common__pb2
 from modyn.proto import trainer_server_pb2 as modyn_dot_proto_dot_trainer__server__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -39,6 +40,26 @@ class TrainerServerStub:
                 request_serializer=modyn_dot_proto_dot_trainer__server__pb2.TrainRequest.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.TrainEvent.FromString,
                 _registered_method=True)
+        self.Check = channel.unary_unary(
+                '/modyn.v1.TrainerServer/Check',
+                request_serializer=modyn_dot_proto_dot_trainer__server__pb2.CheckRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.CheckResult.FromString,
+                _registered_method=True)
+        self.ExportModel = channel.unary_stream(
+                '/modyn.v1.TrainerServer/ExportModel',
+                request_serializer=modyn_dot_proto_dot_trainer__server__pb2.ExportModelRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_trainer__server__pb2.ExportedPiece.FromString,
+                _registered_method=True)
+        self.CollectTrainerGarbage = channel.unary_stream(
+                '/modyn.v1.TrainerServer/CollectTrainerGarbage',
+                request_serializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_common__pb2.Garbage.FromString,
+                _registered_method=True)
+        self.ListReferences = channel.unary_stream(
+                '/modyn.v1.TrainerServer/ListReferences',
+                request_serializer=modyn_dot_proto_dot_common__pb2.ListReferencesRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_common__pb2.Reference.FromString,
+                _registered_method=True)
         self.FindTrainings = channel.stream_stream(
                 '/modyn.v1.TrainerServer/FindTrainings',
                 request_serializer=modyn_dot_proto_dot_trainer__server__pb2.FindTrainingsRequest.SerializeToString,
@@ -61,6 +82,35 @@ class TrainerServerServicer:
 
     def Train(self, request, context):
         """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Check(self, request, context):
+        """One batch of real data through parser, model, loss, backward pass and optimizer step, in a job; nothing is stored. The
+        request is that of a training whose training set is `keys`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExportModel(self, request, context):
+        """A model as files: weights, code, signature, an example with its output (see docs/howto/take_a_model_out.md).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CollectTrainerGarbage(self, request, context):
+        """Checkpoints and logs that nothing needs any more.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReferences(self, request, context):
+        """What the lineage of models names: models, auxiliary ones too, training sets, and sample columns.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -96,6 +146,26 @@ def add_TrainerServerServicer_to_server(servicer, server):
                     servicer.Train,
                     request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.TrainRequest.FromString,
                     response_serializer=modyn_dot_proto_dot_trainer__server__pb2.TrainEvent.SerializeToString,
+            ),
+            'Check': grpc.unary_unary_rpc_method_handler(
+                    servicer.Check,
+                    request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.CheckRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_trainer__server__pb2.CheckResult.SerializeToString,
+            ),
+            'ExportModel': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportModel,
+                    request_deserializer=modyn_dot_proto_dot_trainer__server__pb2.ExportModelRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_trainer__server__pb2.ExportedPiece.SerializeToString,
+            ),
+            'CollectTrainerGarbage': grpc.unary_stream_rpc_method_handler(
+                    servicer.CollectTrainerGarbage,
+                    request_deserializer=modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_common__pb2.Garbage.SerializeToString,
+            ),
+            'ListReferences': grpc.unary_stream_rpc_method_handler(
+                    servicer.ListReferences,
+                    request_deserializer=modyn_dot_proto_dot_common__pb2.ListReferencesRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_common__pb2.Reference.SerializeToString,
             ),
             'FindTrainings': grpc.stream_stream_rpc_method_handler(
                     servicer.FindTrainings,
@@ -140,6 +210,114 @@ class TrainerServer:
             '/modyn.v1.TrainerServer/Train',
             modyn_dot_proto_dot_trainer__server__pb2.TrainRequest.SerializeToString,
             modyn_dot_proto_dot_trainer__server__pb2.TrainEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Check(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/modyn.v1.TrainerServer/Check',
+            modyn_dot_proto_dot_trainer__server__pb2.CheckRequest.SerializeToString,
+            modyn_dot_proto_dot_trainer__server__pb2.CheckResult.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.TrainerServer/ExportModel',
+            modyn_dot_proto_dot_trainer__server__pb2.ExportModelRequest.SerializeToString,
+            modyn_dot_proto_dot_trainer__server__pb2.ExportedPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CollectTrainerGarbage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.TrainerServer/CollectTrainerGarbage',
+            modyn_dot_proto_dot_common__pb2.CollectGarbageRequest.SerializeToString,
+            modyn_dot_proto_dot_common__pb2.Garbage.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReferences(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.TrainerServer/ListReferences',
+            modyn_dot_proto_dot_common__pb2.ListReferencesRequest.SerializeToString,
+            modyn_dot_proto_dot_common__pb2.Reference.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,6 +5,7 @@ Training jobs."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from modyn.proto import common_pb2 as _common_pb2
 from modyn.proto import trainer_server_pb2 as _trainer_server_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -33,6 +34,16 @@ class TrainerServerStub:
     def __new__(cls, channel: _aio.Channel) -> TrainerServerAsyncStub: ...
     Train: _grpc.UnaryStreamMultiCallable[_trainer_server_pb2.TrainRequest, _trainer_server_pb2.TrainEvent]
     """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
+    Check: _grpc.UnaryUnaryMultiCallable[_trainer_server_pb2.CheckRequest, _trainer_server_pb2.CheckResult]
+    """One batch of real data through parser, model, loss, backward pass and optimizer step, in a job; nothing is stored. The
+    request is that of a training whose training set is `keys`.
+    """
+    ExportModel: _grpc.UnaryStreamMultiCallable[_trainer_server_pb2.ExportModelRequest, _trainer_server_pb2.ExportedPiece]
+    """A model as files: weights, code, signature, an example with its output (see docs/howto/take_a_model_out.md)."""
+    CollectTrainerGarbage: _grpc.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]
+    """Checkpoints and logs that nothing needs any more."""
+    ListReferences: _grpc.UnaryStreamMultiCallable[_common_pb2.ListReferencesRequest, _common_pb2.Reference]
+    """What the lineage of models names: models, auxiliary ones too, training sets, and sample columns."""
     FindTrainings: _grpc.StreamStreamMultiCallable[_trainer_server_pb2.FindTrainingsRequest, _trainer_server_pb2.TrainedModel]
     """Lineage: the models that were trained on any of some keys, and those warm-started from such models. Keys in chunks; the
     first message names the dataset. Where a job recorded what it trained (see TrainedModel.trained), the answer is exact;
@@ -48,6 +59,16 @@ class TrainerServerAsyncStub(TrainerServerStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Train: _aio.UnaryStreamMultiCallable[_trainer_server_pb2.TrainRequest, _trainer_server_pb2.TrainEvent]  # type: ignore[assignment]
     """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
+    Check: _aio.UnaryUnaryMultiCallable[_trainer_server_pb2.CheckRequest, _trainer_server_pb2.CheckResult]  # type: ignore[assignment]
+    """One batch of real data through parser, model, loss, backward pass and optimizer step, in a job; nothing is stored. The
+    request is that of a training whose training set is `keys`.
+    """
+    ExportModel: _aio.UnaryStreamMultiCallable[_trainer_server_pb2.ExportModelRequest, _trainer_server_pb2.ExportedPiece]  # type: ignore[assignment]
+    """A model as files: weights, code, signature, an example with its output (see docs/howto/take_a_model_out.md)."""
+    CollectTrainerGarbage: _aio.UnaryStreamMultiCallable[_common_pb2.CollectGarbageRequest, _common_pb2.Garbage]  # type: ignore[assignment]
+    """Checkpoints and logs that nothing needs any more."""
+    ListReferences: _aio.UnaryStreamMultiCallable[_common_pb2.ListReferencesRequest, _common_pb2.Reference]  # type: ignore[assignment]
+    """What the lineage of models names: models, auxiliary ones too, training sets, and sample columns."""
     FindTrainings: _aio.StreamStreamMultiCallable[_trainer_server_pb2.FindTrainingsRequest, _trainer_server_pb2.TrainedModel]  # type: ignore[assignment]
     """Lineage: the models that were trained on any of some keys, and those warm-started from such models. Keys in chunks; the
     first message names the dataset. Where a job recorded what it trained (see TrainedModel.trained), the answer is exact;
@@ -66,6 +87,40 @@ class TrainerServerServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_trainer_server_pb2.TrainEvent], _abc.AsyncIterator[_trainer_server_pb2.TrainEvent]]:
         """Runs one training and streams its progress; the last message is the result. Cancelling the call kills the job."""
+
+    @_abc_1.abstractmethod
+    def Check(
+        self,
+        request: _trainer_server_pb2.CheckRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trainer_server_pb2.CheckResult, _abc.Awaitable[_trainer_server_pb2.CheckResult]]:
+        """One batch of real data through parser, model, loss, backward pass and optimizer step, in a job; nothing is stored. The
+        request is that of a training whose training set is `keys`.
+        """
+
+    @_abc_1.abstractmethod
+    def ExportModel(
+        self,
+        request: _trainer_server_pb2.ExportModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_trainer_server_pb2.ExportedPiece], _abc.AsyncIterator[_trainer_server_pb2.ExportedPiece]]:
+        """A model as files: weights, code, signature, an example with its output (see docs/howto/take_a_model_out.md)."""
+
+    @_abc_1.abstractmethod
+    def CollectTrainerGarbage(
+        self,
+        request: _common_pb2.CollectGarbageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_common_pb2.Garbage], _abc.AsyncIterator[_common_pb2.Garbage]]:
+        """Checkpoints and logs that nothing needs any more."""
+
+    @_abc_1.abstractmethod
+    def ListReferences(
+        self,
+        request: _common_pb2.ListReferencesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_common_pb2.Reference], _abc.AsyncIterator[_common_pb2.Reference]]:
+        """What the lineage of models names: models, auxiliary ones too, training sets, and sample columns."""
 
     @_abc_1.abstractmethod
     def FindTrainings(

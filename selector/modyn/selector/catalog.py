@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ class TrainingSetRow:
     label_version: int = 0
     label_time: int | None = None
     label_arrival: int | None = None
+
+
+@dataclass(frozen=True)
+class UnusedTrainingSet:
+    """A training set that no trigger selected lately; ``last_selected`` in Unix seconds."""
+
+    digest: str
+    key_file: str
+    last_selected: float
 
 
 @dataclass(frozen=True)
@@ -112,6 +122,39 @@ class SelectorCatalog:
             # Other pipelines may be selecting the same set at this moment.
             insert_missing(connection, training_sets, [asdict(training_set)])
             connection.execute(trigger_data.insert().values(asdict(trigger)))
+
+    def training_sets_unused_since(self, time: float) -> list[UnusedTrainingSet]:
+        """Training sets that no trigger selected after this time, Unix seconds; by digest."""
+        last = sa.func.coalesce(sa.func.max(trigger_data.c.created_at), training_sets.c.created_at).label("last")
+        query = (
+            sa.select(training_sets.c.digest, training_sets.c.key_file, last)
+            .join(trigger_data, trigger_data.c.training_set == training_sets.c.digest, isouter=True)
+            .group_by(training_sets.c.digest, training_sets.c.key_file, training_sets.c.created_at)
+            .having(last <= time)
+            .order_by(training_sets.c.digest)
+        )
+        with self._catalog.read() as connection:
+            return [UnusedTrainingSet(row.digest, row.key_file, row.last) for row in connection.execute(query)]
+
+    def forget(self, digest: str, time: float) -> bool:
+        """Removes a training set and the triggers that selected it, unless one did after this time; whether it did."""
+        mine = trigger_data.c.training_set == digest
+        with self._catalog.write() as connection:
+            later = sa.select(trigger_data.c.training_set).where(mine, trigger_data.c.created_at > time)
+            if connection.execute(later.limit(1)).first() is not None:
+                return False
+            connection.execute(trigger_data.delete().where(mine))
+            connection.execute(training_sets.delete().where(training_sets.c.digest == digest))
+        return True
+
+    def files_named(self, without: Collection[str] = ()) -> set[str]:
+        """Digests of all key files that rows name, but for those of some training sets and their triggers."""
+        sets = sa.select(training_sets.c.digest, training_sets.c.key_file)
+        triggers = sa.select(trigger_data.c.training_set, trigger_data.c.new_data)
+        with self._catalog.read() as connection:
+            rows = [*connection.execute(sets), *connection.execute(triggers)]
+        left_out = set(without)
+        return {file for digest, file in rows if digest not in left_out}
 
     def _of_triggers(self, query: sa.Select[Any], pipeline_id: str, first: int, stop: int) -> list[str]:
         """A column of triggers ``first <= index < stop`` of a pipeline, in order."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from modyn.core.digests import Digest
 from modyn.core.errors import CorruptDataError, NotFoundError
-from modyn.core.files import remove_leftovers
+from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, remove_leftovers
 
 OPEN_FILES = 256
 """How many files of a folder stay memory-mapped."""
@@ -33,6 +34,14 @@ class _Written(NamedTuple):
     def of(path: Path) -> _Written:
         status = path.stat()
         return _Written(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class StoredFile(NamedTuple):
+    """A file of a folder: digest, bytes, and when it was stored last, Unix seconds."""
+
+    name: str
+    num_bytes: int
+    used_at: float
 
 
 class ContentFiles(ABC, Generic[Content]):
@@ -72,6 +81,45 @@ class ContentFiles(ABC, Generic[Content]):
             while len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)
         return content
+
+    def all(self) -> list[StoredFile]:
+        """Every file, by digest."""
+        found: list[StoredFile] = []
+        for path in sorted(self._folder.glob("*.arrow")):
+            try:
+                status = path.stat()
+            except FileNotFoundError:  # removed at this moment
+                continue
+            if not path.name.startswith(TEMPORARY_PREFIX):
+                found.append(StoredFile(path.stem, status.st_size, status.st_mtime))
+        return found
+
+    def touch(self, digest: str) -> bool:
+        """Says that a file was stored now; whether it is there."""
+        with self._lock:
+            try:
+                os.utime(self.path(digest))
+            except FileNotFoundError:
+                return False
+        return True
+
+    def remove(self, digest: str, before: float) -> bool:
+        """Removes a file unless it was stored again after this time, Unix seconds; whether it did.
+
+        Whoever has it open goes on reading.
+        """
+        with self._lock:
+            path = self.path(digest)
+            try:
+                if path.stat().st_mtime > before:
+                    return False
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            self._open.pop(digest, None)
+            self._verified.pop(digest, None)
+            fsync_directory(self._folder)
+        return True
 
     def _read(self, digest: str) -> Content:
         path = self.path(digest)

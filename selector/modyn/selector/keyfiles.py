@@ -57,7 +57,7 @@ class KeyFiles(ContentFiles[KeyFile]):
         """Stores a file, if it is not there already; returns its digest. Durable on return."""
         content = KeyFile(content.dataset, canonical(content.keys), _unless_all_one(content.weights))
         digest = content.digest()
-        if not self.path(digest).exists():
+        if not self.touch(digest):
             batch = _to_batch(content)
             with (
                 atomic_path(self.path(digest)) as temporary,

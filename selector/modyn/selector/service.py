@@ -18,9 +18,10 @@ from modyn.core.rpc import as_arrow_messages
 from modyn.core.state import StateDirectory
 from modyn.core.values import from_value
 from modyn.proto import common_pb2, selector_pb2
-from modyn.proto.common_pb2 import ArrowMessage
+from modyn.proto.common_pb2 import ArrowMessage, CollectGarbageRequest, Garbage
 from modyn.proto.selector_pb2_grpc import add_SelectorServicer_to_server
 from modyn.selector.catalog import SelectorCatalog
+from modyn.selector.garbage import collect
 from modyn.selector.keyfiles import KeyFiles
 from modyn.selector.labels import labels_of
 from modyn.selector.lineage import find_training_sets
@@ -81,6 +82,11 @@ class SelectorService(SampleColumnsRpcs):
         if not dataset:
             raise InvalidInputError("FindTrainingSets: the first message names no dataset")
         yield from find_training_sets(self._catalog, self._files, dataset, np.concatenate(chunks))
+
+    def CollectSelectionGarbage(
+        self, request: CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> Iterator[Garbage]:
+        return collect(self._catalog, self._files, self.sample_columns, request)
 
     def _read(self, digest: str, offset: int, count: int | None) -> Iterator[bytes]:
         content = self._selecting.content(digest)

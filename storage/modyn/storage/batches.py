@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import MESSAGE_BYTES, Int64Array, decode_batch
@@ -51,6 +52,35 @@ class SampleBatch:
     def __len__(self) -> int:
         return len(self.keys)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of everything."""
+        return sum(part.nbytes for part in (self.keys, self.labels, self.timestamps, *self.columns.values()))
+
+    def slice(self, start: int, count: int) -> SampleBatch:
+        """Consecutive samples, without a copy."""
+        rows = slice(start, start + count)
+        columns = {name: column.slice(start, count) for name, column in self.columns.items()}
+        return SampleBatch(self.keys[rows], self.labels.slice(start, count), self.timestamps[rows], columns)
+
+    def take(self, rows: Int64Array) -> SampleBatch:
+        """Samples at some places, in this order."""
+        index = pa.array(rows)
+        columns = {name: column.take(index) for name, column in self.columns.items()}
+        return SampleBatch(self.keys[rows], self.labels.take(index), self.timestamps[rows], columns)
+
+    @staticmethod
+    def join(parts: Sequence[SampleBatch]) -> SampleBatch:
+        """All of some, one after the other; at least one, and all with the same columns."""
+        if len(parts) == 1:
+            return parts[0]
+        return SampleBatch(
+            np.concatenate([part.keys for part in parts]),
+            pa.concat_arrays([part.labels for part in parts]),
+            np.concatenate([part.timestamps for part in parts]),
+            {name: pa.concat_arrays([part.columns[name] for part in parts]) for name in parts[0].columns},
+        )
+
 
 def read_samples(
     stub: StorageStub,
@@ -83,33 +113,82 @@ def read_samples(
         CorruptDataError: a segment is damaged; the message names it.
         NotAvailableError: ``local`` is true and the files of the service cannot be read here.
     """
-    if batch_size < 1:
-        raise InvalidInputError(f"batch_size {batch_size}: expected at least 1")
-    keep_freed_memory()
-
-    def request(part: KeySet) -> ReadSamplesRequest:
-        return ReadSamplesRequest(
-            dataset=dataset,
-            keys=part.to_proto(),
-            columns=columns,
-            labels=labels,
-            purpose=purpose,
-            batch_rows=batch_size,
-        )
-
-    reader = None if local is False else LocalReader(stub, batch_size, required=local is True)
-    answers = _Answers(stub, _parts(keys, batch_size), request, reader)
-    blocks = Prefetched(
-        _whole_batches(answers, batch_size),
-        max_bytes=max(1, prefetch_messages) * MESSAGE_BYTES,
-        size=lambda block: int(block.nbytes),
-        cancel=answers.cancel,
+    blocks = SampleBlocks(
+        stub,
+        dataset,
+        _parts(keys, batch_size),
+        batch_size=batch_size,
+        columns=columns,
+        labels=labels,
+        purpose=purpose,
+        prefetch_messages=prefetch_messages,
+        local=local,
     )
     try:
         for block in blocks:
             yield from _cut(block, batch_size)
     finally:
         blocks.close()
+
+
+class SampleBlocks:
+    """The samples of many key sets, one set after the other, many batches at a time. A thread reads ahead, from now on.
+
+    Iterate once; in the end, or before, call :meth:`close`.
+
+    Args:
+        keys: what to read, one request for each set. They are made in the thread, as they are needed.
+        batch_size: blocks have a multiple of so many rows, but for the last one.
+
+    The other arguments, and what iterating raises, are those of :func:`read_samples`.
+
+    Raises:
+        InvalidInputError: ``batch_size`` is not positive.
+    """
+
+    def __init__(
+        self,
+        stub: StorageStub,
+        dataset: str,
+        keys: Iterable[KeySet],
+        *,
+        batch_size: int,
+        columns: Sequence[str] = (),
+        labels: LabelsAsOf | None = None,
+        purpose: Purpose.ValueType = Purpose.PURPOSE_UNSPECIFIED,
+        prefetch_messages: int = 4,
+        local: bool | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise InvalidInputError(f"batch_size {batch_size}: expected at least 1")
+        keep_freed_memory()
+
+        def request(part: KeySet) -> ReadSamplesRequest:
+            return ReadSamplesRequest(
+                dataset=dataset,
+                keys=part.to_proto(),
+                columns=columns,
+                labels=labels,
+                purpose=purpose,
+                batch_rows=batch_size,
+            )
+
+        reader = None if local is False else LocalReader(stub, batch_size, required=local is True)
+        answers = _Answers(stub, iter(keys), request, reader)
+        self._blocks = Prefetched(
+            _whole_batches(answers, batch_size),
+            max_bytes=max(1, prefetch_messages) * MESSAGE_BYTES,
+            size=lambda block: int(block.nbytes),
+            cancel=answers.cancel,
+        )
+
+    def __iter__(self) -> Iterator[SampleBatch]:
+        for block in self._blocks:
+            yield _as_samples(block)
+
+    def close(self) -> None:
+        """Stops reading; another thread that iterates gets no more blocks."""
+        self._blocks.close()
 
 
 class _Answers:
@@ -222,15 +301,16 @@ def _whole_batches(batches: Iterable[pa.RecordBatch], batch_size: int) -> Iterat
         yield pa.concat_batches(pending)
 
 
-def _cut(block: pa.RecordBatch, batch_size: int) -> Iterator[SampleBatch]:
+def _as_samples(block: pa.RecordBatch) -> SampleBatch:
     names = block.schema.names[FIXED_COLUMNS:]
     columns = block.columns
     keys, timestamps = (cast("Int64Array", columns[index].to_numpy()) for index in (0, 2))
-    labels, payload = columns[1], columns[FIXED_COLUMNS:]
-    if block.num_rows <= batch_size:
-        yield SampleBatch(keys, labels, timestamps, dict(zip(names, payload, strict=True)))
+    return SampleBatch(keys, columns[1], timestamps, dict(zip(names, columns[FIXED_COLUMNS:], strict=True)))
+
+
+def _cut(block: SampleBatch, batch_size: int) -> Iterator[SampleBatch]:
+    if len(block) <= batch_size:
+        yield block
         return
-    for start in range(0, block.num_rows, batch_size):
-        rows = slice(start, start + batch_size)
-        cut = {name: column.slice(start, batch_size) for name, column in zip(names, payload, strict=True)}
-        yield SampleBatch(keys[rows], labels.slice(start, batch_size), timestamps[rows], cut)
+    for start in range(0, len(block), batch_size):
+        yield block.slice(start, min(batch_size, len(block) - start))

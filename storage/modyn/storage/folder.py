@@ -180,16 +180,19 @@ class CompletenessTracker:
     """Tells complete files from those still being written.
 
     A file is complete once its modification time is ``settle_seconds`` old, or it was renamed into place (its status
-    changed after its content), or it looks the same as ``settle_seconds`` ago. Objects are never seen half-written, but
-    their times are often whole seconds: within that second another object of the same size would go unnoticed.
+    changed after its content; or the system said so, as both may be within one tick of its clock), or it looks the same
+    as ``settle_seconds`` ago. Objects are never seen half-written, but their times are often whole seconds: within that
+    second another object of the same size would go unnoticed.
     """
 
     def __init__(self, settle_seconds: float = 1.0) -> None:
         self.settle_seconds = settle_seconds
+        self.moved: set[str] = set()
+        """Paths of files that were just renamed into place, as far as that is known."""
         self._seen: dict[str, tuple[tuple[int, int], float]] = {}
 
     def is_complete(self, file: SourceFile) -> bool:
-        if self._is_settled(file.mtime_ns, file.ctime_ns):
+        if self._is_settled(file.mtime_ns, file.ctime_ns) or file.local in self.moved:
             self._seen.pop(file.name, None)
             return True
         now = time.monotonic()

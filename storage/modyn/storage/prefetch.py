@@ -51,6 +51,12 @@ class Prefetched(Generic[T]):
         if self._error is not None:
             raise self._error
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether all items were taken and none failed; not before the thread has found that there are no more."""
+        with self._changed:
+            return self._ended and not self._ready and self._error is None
+
     def close(self) -> None:
         """Stops; returns when the thread has ended."""
         with self._changed:

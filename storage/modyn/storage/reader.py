@@ -240,10 +240,25 @@ def _send(
         raise
 
 
-def store_model(stub: StorageStub, data: bytes) -> str:
-    """Stores a model's bytes; its digest, under which it is found again."""
-    chunks = (ModelChunk(data=data[part]) for part in slices(len(data), MESSAGE_BYTES))
-    return stub.StoreModel(chunks).digest
+def store_model(
+    stub: StorageStub, data: bytes, parent: str | None = None, full_model_interval: int | None = None
+) -> str:
+    """Stores a model's bytes; its digest, under which it is found again.
+
+    Args:
+        stub: of the storage service.
+        data: one safetensors file.
+        parent: digest of a stored model that it may be much like, such as the one that its training began with: it may
+            be stored as the difference from this one, or from the whole model that this one is a difference from.
+        full_model_interval: of a chain of such models every so many are stored whole; None: only the first.
+    """
+    return stub.StoreModel(_model_chunks(data, parent, full_model_interval)).digest
+
+
+def _model_chunks(data: bytes, parent: str | None, full_model_interval: int | None) -> Iterator[ModelChunk]:
+    for part in slices(len(data), MESSAGE_BYTES):
+        yield ModelChunk(data=data[part], parent=parent, full_model_interval=full_model_interval)
+        parent = full_model_interval = None  # the first chunk says it
 
 
 def fetch_model(stub: StorageStub, digest: str) -> bytes:

@@ -21,7 +21,7 @@ from modyn.core.state import StateDirectory
 from modyn.core.values import from_value
 from modyn.proto import common_pb2, storage_pb2
 from modyn.proto.storage_pb2 import Purpose, ReadColumnsRequest
-from modyn.proto.storage_pb2_grpc import StorageServicer, add_StorageServicer_to_server
+from modyn.proto.storage_pb2_grpc import add_StorageServicer_to_server
 from modyn.storage.appending import Receiver
 from modyn.storage.asof import NEWEST, AsOf
 from modyn.storage.catalog import StorageCatalog
@@ -31,6 +31,7 @@ from modyn.storage.datasets import Datasets
 from modyn.storage.describing import described, files_with
 from modyn.storage.inspection import content_digest, inspect
 from modyn.storage.locating import HostToken, locations
+from modyn.storage.model_rpcs import ModelRpcs
 from modyn.storage.model_store import ModelStore
 from modyn.storage.samples import read_samples
 from modyn.storage.scan import ScanProgress
@@ -47,7 +48,7 @@ PROGRESS_SECONDS = 0.1
 """Least time between two messages of progress."""
 
 
-class StorageService(StorageServicer):
+class StorageService(ModelRpcs):
     """Datasets, samples and models of one state directory.
 
     Args:
@@ -61,7 +62,7 @@ class StorageService(StorageServicer):
         self._host = HostToken(state.folder("datasets"))
         self._datasets = Datasets(state.folder("datasets"), self._catalog, read_only=read_only)
         self._receiver = Receiver(self._datasets)
-        self._models = ModelStore(state.folder("models"), read_only=read_only)
+        self.models = ModelStore(state.folder("models"), read_only=read_only)
 
     def add_to(self, server: grpc.Server) -> None:
         add_StorageServicer_to_server(self, server)
@@ -240,24 +241,6 @@ class StorageService(StorageServicer):
         """The dataset as of now, with the labels that the request asks for."""
         as_of = AsOf.from_proto(request.labels) if request.HasField("labels") else NEWEST
         return self._datasets.get(request.dataset).view(as_of)
-
-    # ----------------------------------------------------------------------------------------------- models
-
-    def StoreModel(
-        self, request_iterator: Iterator[storage_pb2.ModelChunk], context: grpc.ServicerContext
-    ) -> storage_pb2.StoredModel:
-        digest, size = self._models.store(chunk.data for chunk in request_iterator)
-        return storage_pb2.StoredModel(digest=digest, num_bytes=size)
-
-    def FetchModel(
-        self, request: storage_pb2.FetchModelRequest, context: grpc.ServicerContext
-    ) -> Iterator[storage_pb2.ModelChunk]:
-        return (storage_pb2.ModelChunk(data=data) for data in self._models.fetch(request.digest))
-
-    def DescribeModel(
-        self, request: storage_pb2.FetchModelRequest, context: grpc.ServicerContext
-    ) -> storage_pb2.StoredModel:
-        return storage_pb2.StoredModel(digest=request.digest, num_bytes=self._models.size(request.digest))
 
 
 def _progress(progress: ScanProgress, dataset: Dataset) -> storage_pb2.IngestProgress:

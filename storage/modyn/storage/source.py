@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 
 from modyn.core.errors import CancelledError, CorruptDataError, ModynError
 from modyn.core.locations import is_uri
@@ -18,6 +19,7 @@ from modyn.storage.filecache import FileCache
 from modyn.storage.filesystems import remote_folder
 from modyn.storage.folder import CompletenessTracker, SourceFile, companions_of, list_source
 from modyn.storage.known import KnownFiles
+from modyn.storage.notice import Notice
 from modyn.storage.relabelling import relabel, supersede_missing
 from modyn.storage.scan import ScanProgress, scan
 from modyn.storage.writing import Writer
@@ -46,7 +48,7 @@ class Source:
         """Companion files as they were when nothing was left to do about them."""
         self._watch_lock = threading.Lock()
         self._watchers = 0
-        self._stop = threading.Event()
+        self._notice: Notice | None = None
         self._threads: list[threading.Thread] = []
         self._cache_lock = threading.Lock()
         self._cache: FileCache | None = None
@@ -169,13 +171,13 @@ class Source:
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Looks at the folder every ``poll_seconds`` while at least one caller is inside."""
+        """Looks at the folder every ``poll_seconds``, and when something appears in it, while a caller is inside."""
         with self._watch_lock:
             self._watchers += 1
             if self._watchers == 1:
-                self._stop = threading.Event()
+                self._notice = notice = Notice()
                 thread = threading.Thread(
-                    target=self._poll, args=(self._stop,), name=f"watch-{self._dataset.id}", daemon=True
+                    target=self._poll, args=(notice,), name=f"watch-{self._dataset.id}", daemon=True
                 )
                 thread.start()
                 self._threads = [*(old for old in self._threads if old.is_alive()), thread]
@@ -185,7 +187,8 @@ class Source:
             with self._watch_lock:
                 self._watchers -= 1
                 if self._watchers == 0:
-                    self._stop.set()
+                    assert self._notice is not None
+                    self._notice.stop()
 
     def close(self) -> None:
         """Waits for the watcher to end. The dataset is closed before."""
@@ -193,22 +196,31 @@ class Source:
             if self._cache is not None:
                 self._cache.close()
         with self._watch_lock:
-            self._stop.set()
+            if self._notice is not None:
+                self._notice.stop()
             threads = self._threads
         for thread in threads:
             thread.join()
 
-    def _poll(self, stop: threading.Event) -> None:
+    def _poll(self, notice: Notice) -> None:
+        try:
+            self._look_again_and_again(notice)
+        finally:
+            notice.close()
+
+    def _look_again_and_again(self, notice: Notice) -> None:
         complaint = ""
-        pause = 0.0
-        while not stop.wait(pause) and not self._dataset.closed:
+        rest = pause = 0.0
+        while notice.wait(rest, pause) and not self._dataset.closed:
             try:
                 source = self.format
                 pause = source.poll_seconds
+                notice.observe(Path(source.path) if self._cache is None else None)
                 with self._scan_lock:
                     started = time.monotonic()
+                    self._tracker.moved = notice.take_moved()
                     complete, _ = self._look(source)
-                    pause = max(pause, (time.monotonic() - started) * (1 / LOOKING_SHARE - 1))
+                    rest = (time.monotonic() - started) * (1 / LOOKING_SHARE - 1)
                     for _ in self._scanned(source, complete):
                         pass
                 complaint = ""
@@ -218,7 +230,7 @@ class Source:
                 complaint = error.message
             except Exception:  # the watcher has to outlive whatever one look trips over
                 logger.exception("dataset %r: looking at its source failed", self._dataset.name)
-                pause = max(pause, 5.0)
+                rest = pause = max(pause, 5.0)
 
 
 def _still_written(file: SourceFile) -> QuarantineRow:

@@ -10,6 +10,7 @@ from modyn.supervisor.calls import StopSignal
 from modyn.supervisor.events import EventLog
 from modyn.supervisor.journal import Journal
 from modyn.supervisor.options import RunOptions
+from modyn.supervisor.trainer_servers import TrainerServers
 
 
 @dataclass(frozen=True)
@@ -21,5 +22,6 @@ class RunContext:
     options: RunOptions
     peers: Peers
     journal: Journal
+    trainers: TrainerServers
     events: EventLog = field(default_factory=EventLog)
     stop: StopSignal = field(default_factory=StopSignal)

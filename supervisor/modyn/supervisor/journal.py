@@ -47,6 +47,7 @@ class PipelineRow:
     maximum_triggers: int | None = None
     baseline_of: int | None = None
     baseline: BaselineKind | None = None
+    code_root: str | None = None
     ended_at: float | None = None
     error: str | None = None
     input_error: bool | None = None
@@ -98,6 +99,21 @@ class TriggerRow:
     score_seconds: float = 0.0
     choose_seconds: float = 0.0
     auxiliary_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainedRow:
+    """What a trigger that trained a model left in other services: digests.
+
+    Attributes:
+        trained: of the record of what was really trained; None: the whole training set.
+    """
+
+    pipeline_id: int
+    trigger_index: int
+    training_set: str
+    model: str
+    trained: str | None
 
 
 @dataclass(frozen=True)
@@ -231,6 +247,14 @@ class Journal:
         with self._catalog.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [TriggerRow(**{key: value for key, value in row.items() if key != "pipeline_id"}) for row in rows]
+
+    def trained(self) -> list[TrainedRow]:
+        """Triggers of all pipelines that trained a model, by pipeline and in order."""
+        columns = [TRIGGERS.c[name] for name in TrainedRow.__dataclass_fields__]
+        query = sa.select(*columns).where(TRIGGERS.c.model.is_not(None))
+        with self._catalog.read() as connection:
+            rows = connection.execute(query.order_by(TRIGGERS.c.pipeline_id, TRIGGERS.c.trigger_index)).all()
+        return [TrainedRow(**row._mapping) for row in rows]
 
     def add_evaluations(self, pipeline_id: int, evaluations: Sequence[EvaluationRow]) -> None:
         """Evaluations of a trigger; that of a firing comes before the trigger's own row, which takes a training."""

@@ -17,6 +17,7 @@ from modyn.core.plugins.triggers import Arrivals, Firing
 from modyn.proto import supervisor_pb2 as pb
 from modyn.supervisor import journal as status_of
 from modyn.supervisor.arrivals import ArrivalSource, LiveSource, ReplaySource
+from modyn.supervisor.checking import Handshake, stretch
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.datasets import Datasets
 from modyn.supervisor.evaluation import Evaluations
@@ -25,6 +26,7 @@ from modyn.supervisor.labels import KnownLabels
 from modyn.supervisor.loop import TriggerLoop
 from modyn.supervisor.observing import PipelineObserver
 from modyn.supervisor.pacing import GRACE_SECONDS, Paced
+from modyn.supervisor.retention import Retention
 from modyn.supervisor.training import Trainings
 
 logger = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ class PipelineRun:
         self._labels = KnownLabels(run)
         self._trainings = Trainings(run, self._labels)
         self._evaluations = Evaluations(run)
+        self._handshake = Handshake(run)
+        self._retention = Retention(run)
         self._observer = PipelineObserver(run, self._labels)
         self._paced: Paced | None = None
         self._requests: queue.SimpleQueue[Future[int]] = queue.SimpleQueue()
@@ -155,6 +159,8 @@ class PipelineRun:
         source = self._open_source(datasets, end_key, run_end_key)
         if not options.simulate:
             self._evaluations.prepare(datasets, run_end_key)
+            if end_key or not options.live:  # else there is nothing to try before the first trigger
+                self._handshake.begin(stretch(options, end_key), end_key)
         self._update(ingest_seconds=datasets.ingest_seconds, end_key=run_end_key)
         self._move_on(status_of.RUNNING, status_of.STARTING)
         if config.trigger.needs_model:
@@ -167,10 +173,13 @@ class PipelineRun:
         self._cut_short = self._stop.stopped
         if run_end_key is not None and not self._loop.progress.samples_seen and not self._stop.stopped:
             raise InvalidInputError(f"dataset {config.data.dataset_id!r} has no samples in the stretch to be replayed")
+        if not self._stop.stopped:
+            self._handshake.wait()  # if nothing was trained
         self._write_evaluations()
         self._update(**self._position())
         if not options.simulate:
             self._evaluations.after_pipeline(self._triggers)
+            self._retention.at_end()
 
     def _open_source(self, datasets: Datasets, end_key: int, run_end_key: int | None) -> ArrivalSource:
         """Where arrivals come from."""
@@ -250,7 +259,8 @@ class PipelineRun:
         self._report_data()
         self._write_evaluations()  # a training may take long, and somebody may want to know now why it was started
         started = time.perf_counter()
-        row = self._trainings.run(firing, new_data, row)
+        self._handshake.begin(new_data, self._loop.progress.cursor or 0)
+        row = self._trainings.run(firing, new_data, row, self._handshake.wait)
         evaluate_seconds = 0.0
         if row.model is not None:
             if self._context.config.trigger.needs_model:
@@ -292,6 +302,7 @@ class PipelineRun:
             self._write_evaluations(at_most_every=_JOURNAL_SECONDS)
         else:
             self._context.journal.add_triggers(self._row.id, [row], trigger_state=state, **self._position())
+            self._retention.after_trigger()
         self.events.add(
             trigger=pb.TriggerStatus(
                 index=row.trigger_index,

@@ -18,14 +18,17 @@ from modyn.core.values import to_value
 from modyn.core.versions import PROTOCOL_VERSION, package_version
 from modyn.models.usercode import check_allowed
 from modyn.proto import supervisor_pb2 as pb
-from modyn.proto.common_pb2 import ServerInfo, ServerInfoRequest
+from modyn.proto.common_pb2 import CodeOrigin, ListReferencesRequest, Reference, ServerInfo, ServerInfoRequest
 from modyn.proto.supervisor_pb2_grpc import SupervisorServicer, add_SupervisorServicer_to_server
 from modyn.supervisor import journal as status_of
+from modyn.supervisor.checking import check_steps
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.journal import Journal, PipelineRow
 from modyn.supervisor.options import RunOptions, parse_id
 from modyn.supervisor.report import build_report
+from modyn.supervisor.retention import references
 from modyn.supervisor.run import PipelineRun
+from modyn.supervisor.trainer_servers import TrainerServers
 
 _STATUS = {
     status_of.STARTING: pb.Pipeline.STARTING,
@@ -64,6 +67,7 @@ class SupervisorService(SupervisorServicer):
     ) -> None:
         self._services = services
         self._peers = peers
+        self._trainers = TrainerServers(peers)
         self._allow_user_code = allow_user_code
         self._journal = Journal(catalog)
         self._journal.interrupt_unfinished()
@@ -114,9 +118,12 @@ class SupervisorService(SupervisorServicer):
                 maximum_triggers=options.maximum_triggers,
                 baseline_of=options.baseline_of,
                 baseline=options.baseline,
+                code_root=options.code_root,
             )
         )
-        run = PipelineRun(row, RunContext(row.id, config, options, self._peers, self._journal), _describe)
+        run = PipelineRun(
+            row, RunContext(row.id, config, options, self._peers, self._journal, self._trainers), _describe
+        )
         with self._lock:
             if self._closed:
                 raise UnavailableError("the server is stopping; submit the pipeline again when it is back")
@@ -124,6 +131,16 @@ class SupervisorService(SupervisorServicer):
             self._runs[row.id] = run
             run.start()
         return _describe(row, 0)
+
+    def CheckPipeline(
+        self, request: pb.SubmitPipelineRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.CheckedStep]:
+        loaded = load_pipeline_text(request.pipeline_yaml, request.yaml_name or "pipeline")
+        config = loaded.require_runnable()
+        options = RunOptions.from_request(request, allow_user_code=self._allow_user_code)
+        check_allowed(config.data, options.code_root, allow_user_code=self._allow_user_code)
+        options.check_paths(config)
+        yield from check_steps(RunContext(0, config, options, self._peers, self._journal, self._trainers))
 
     def WatchPipeline(
         self, request: pb.WatchPipelineRequest, context: grpc.ServicerContext
@@ -181,7 +198,8 @@ class SupervisorService(SupervisorServicer):
     def GetReport(self, request: pb.PipelineRef, context: grpc.ServicerContext) -> Iterator[pb.ReportChunk]:
         row = self._journal.pipeline(parse_id(request.id))
         document = to_value(build_report(self._journal, row).model_dump(mode="json"))
-        data = pb.Report(document=document, resolved_yaml=row.resolved_yaml).SerializeToString()
+        code = CodeOrigin(root=row.code_root)
+        data = pb.Report(document=document, resolved_yaml=row.resolved_yaml, code=code).SerializeToString()
         for part in slices(len(data), MESSAGE_BYTES):
             yield pb.ReportChunk(data=data[part])
 
@@ -192,6 +210,9 @@ class SupervisorService(SupervisorServicer):
             services=self._services,
             allows_user_code=self._allow_user_code,
         )
+
+    def ListReferences(self, request: ListReferencesRequest, context: grpc.ServicerContext) -> Iterator[Reference]:
+        return references(self._journal)
 
     # ------------------------------------------------------------------------------------------------- helpers
 

@@ -24,6 +24,7 @@ PIPELINES = sa.Table(
     sa.Column("maximum_triggers", sa.Integer),
     sa.Column("baseline_of", sa.Integer),  # pipeline beside which it was trained
     sa.Column("baseline", sa.Text),  # uniform | fewer_epochs
+    sa.Column("code_root", sa.Text),  # folder of its own code
     sa.Column("notices", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Float, nullable=False),
     sa.Column("ended_at", sa.Float),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -30,10 +30,14 @@ class Trainings:
         self._config = config = run.config
         self._options = run.options
         self._peers = run.peers
+        self._trainers = run.trainers
         self._events = run.events
         self._stop = run.stop
         self._labels = labels
         self._last_model: str | None = None
+        self._last_optimizer_state: str | None = None
+        self._training_sets: list[str] = []
+        """Digests of what was trained on so far, oldest first; only where the pipeline's own step may ask for it."""
         self._left: trainer_pb.DownsamplingResult | None = None
         """What the last downsampled training left for the next one."""
         self._left_by: DownsamplingStrategy | None = None
@@ -43,8 +47,11 @@ class Trainings:
         self._model = to_value(config.model.model_dump(mode="json"))
         self._data = to_value(config.data.model_dump(mode="json"))
 
-    def run(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
+    def run(self, firing: Firing, new_data: KeySet, row: TriggerRow, ready: Callable[[], None]) -> TriggerRow:
         """Selects and trains; answers ``row`` with what became of it.
+
+        Args:
+            ready: returns when something may be trained, or raises why nothing may be.
 
         Raises:
             ModynError: whatever the selector or the training job raised.
@@ -67,8 +74,11 @@ class Trainings:
         if training_set.num_samples == 0:
             self._events.add(notice=f"trigger {index}: the training set is empty, nothing is trained")
             return row
+        ready()
         row = self._train(index, training_set, fired_at, replace(row, training_set=training_set.digest))
         self._last_model = row.model
+        if self._config.training.step is not None:
+            self._training_sets.append(training_set.digest)
         return row
 
     def _new_data(self, row: TriggerRow, new_data: KeySet, labels: LabelsAsOf) -> Iterator[CreateTrainingSetRequest]:
@@ -88,25 +98,29 @@ class Trainings:
 
     def _train(self, index: int, training_set: TrainingSet, fired_at: float, row: TriggerRow) -> TriggerRow:
         requested = time.time()
-        stream = self._peers.trainer_server.Train(self._request(index, training_set))
         status = pb.TrainingStatus(trigger_index=index)
         first_batch: float | None = None
         result: trainer_pb.TrainResult | None = None
-        with self._stop.cancellable(stream, on_stop=True):
-            for event in stream:
-                match event.WhichOneof("kind"):
-                    case "result":
-                        result = event.result
-                    case "first_batch":
-                        first_batch = event.first_batch.unix_time
-                    case "notice":
-                        self._events.add(notice=event.notice)
-                    case _:
-                        _update(status, event)
-                        self._events.add(progress=True, training=status)
+        request = self._request(index, training_set)
+        for event in self._trainers.train(request, self._stop, lambda text: self._events.add(notice=text)):
+            match event.WhichOneof("kind"):
+                case "result":
+                    result = event.result
+                case "first_batch":
+                    # A job that was killed and went on has another one.
+                    first_batch = first_batch or event.first_batch.unix_time
+                case "notice":
+                    self._events.add(notice=event.notice)
+                case kind:
+                    if kind == "resumed":
+                        number = event.resumed.batches
+                        self._events.add(notice=f"trigger {index}: its training goes on after batch {number}")
+                    _update(status, event)
+                    self._events.add(progress=True, training=status)
         assert result is not None, "a training that ends well sends its result"
         if result.HasField("downsampling"):
             self._left, self._left_by = result.downsampling, self._config.selection_strategy.downsampling(index)
+        self._last_optimizer_state = result.optimizer_state if result.HasField("optimizer_state") else None
         status.done, status.reused, status.queued = True, result.reused, False
         status.samples = status.total_samples = result.samples_trained
         self._events.add(training=status)
@@ -143,6 +157,17 @@ class Trainings:
         initial = (self._last_model or pretrained) if training.use_previous_model else pretrained
         if initial is not None:
             request.initial_model = initial
+        if training.use_previous_model and self._last_optimizer_state is not None:
+            request.optimizer_state = self._last_optimizer_state
+        incremental = self._config.model_storage and self._config.model_storage.incremental_model_strategy
+        if incremental and self._last_model is not None:
+            request.delta.parent = self._last_model
+            if incremental.full_model_interval is not None:
+                request.delta.full_model_interval = incremental.full_model_interval
+        if training.step is not None:
+            request.previous_training_sets.extend(self._training_sets)
+            if self._last_model is not None:
+                request.previous_model = self._last_model
         passes = training.num_samples_to_pass
         if passes is not None and index < len(passes):
             request.num_samples_to_pass = passes[index]
@@ -188,6 +213,8 @@ def _update(status: pb.TrainingStatus, event: trainer_pb.TrainEvent) -> None:
             status.queued = False
             status.total_samples = event.started.total_samples
             status.epochs = event.started.epochs
+        case "resumed":
+            status.samples, status.epoch = event.resumed.samples, event.resumed.epoch
         case "progress":
             status.samples = event.progress.samples
             status.epoch = event.progress.epoch

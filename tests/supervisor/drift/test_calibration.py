@@ -21,7 +21,14 @@ def test_independent_streams_are_flagged_at_the_stated_rate(samples: int) -> Non
         assert calibration.holds(row), row
 
 
-@pytest.mark.parametrize(("stream", "samples"), [("AR(1) .5", 200), ("AR(1) .9", 1000), ("AR(1) .9 + season", 1000)])
+@pytest.mark.parametrize(
+    ("stream", "samples"),
+    [
+        ("AR(1) .5", 200),
+        pytest.param("AR(1) .9", 1000, marks=pytest.mark.slow),
+        ("AR(1) .9 + season", 1000),
+    ],
+)
 def test_autocorrelated_streams_are_flagged_no_more_often(stream: str, samples: int) -> None:
     case, metrics = Case(stream, samples, 2, 60), ("CrossMMD", "MeanDistance")
     blocked = calibration.p_values(case.draw, range(case.runs), metrics)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
@@ -20,37 +22,47 @@ class BatchThenSampleFeed(Feed):
         super().__init__(source, work.record, work.costs)
         self._work = work
         self._batch_size = source.batch_size
+        self._now = _Epoch(work.random(0))
         source.narrow(_All())
 
-    def epoch(self, epoch: int, *, last: bool) -> Iterator[Batch]:
-        random = self._work.random(epoch)
-        waiting = _Waiting()
-        num_full = 0
-        for part in self._parts(epoch, random, last=last):
-            waiting.add(part)
-            while len(waiting) >= self._batch_size:
-                num_full += 1
-                yield waiting.take(self._batch_size)
-        if len(waiting) and not (self._work.schedule.drop_last and num_full):
-            yield waiting.take(len(waiting))
+    def epoch(self, epoch: int, *, last: bool, skip: int = 0) -> Iterator[Batch]:
+        if not skip:  # else it came with the checkpoint
+            self._now = _Epoch(self._work.random(epoch))
+            # Batches get what their share rounds to, up or down by chance: each has its turn, whatever their order.
+            self._now.offset = int(self._now.random.integers(self._work.strategy.ratio_max))
+        now = self._now
+        for part in self._parts(epoch, now, last=last):
+            now.waiting.add(part)
+            while len(now.waiting) >= self._batch_size:
+                yield now.full(self._batch_size)
+        if len(now.waiting) and not (self._work.schedule.drop_last and now.num_full):
+            yield now.waiting.take(len(now.waiting))
 
-    def _parts(self, epoch: int, random: np.random.Generator, *, last: bool) -> Iterator[Batch]:
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "book": self._work.book.state(), "now": self._now.state()}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        self._work.book.resume(state["book"])
+        self._now.resume(state["now"])
+
+    def _parts(self, epoch: int, now: _Epoch, *, last: bool) -> Iterator[Batch]:
         """What is kept of each batch. Sizes are such that they add up to the target of the epoch."""
         strategy = self._work.strategy
         target = strategy.target_size(len(self.source))
-        # Batches get what their share rounds to, up or down by chance: each has its turn, in whatever order they come.
-        offset = int(random.integers(strategy.ratio_max))
-        seen = chosen = 0
         first: Batch | None = None
-        for batch in self.source.epoch(epoch, last=last):
+        for batch in self.source.epoch(epoch, last=last, skip=now.num_read):
             first = first or batch
-            seen += len(batch)
-            due = min(target, (strategy.ratio * seen + offset) // strategy.ratio_max)
-            if due > chosen:
-                yield self._choose(batch, min(due - chosen, len(batch)), random)
-                chosen = due
-        if not chosen and first is not None:  # a small set, of which at least one is trained
-            yield self._choose(first, 1, random)
+            now.num_read += 1
+            now.seen += len(batch)
+            due = min(target, (strategy.ratio * now.seen + now.offset) // strategy.ratio_max)
+            if due > now.chosen:
+                size = min(due - now.chosen, len(batch))
+                now.chosen = due
+                yield self._choose(batch, size, now.random)
+        if not now.chosen and first is not None:  # a small set, of which at least one is trained
+            now.chosen = 1
+            yield self._choose(first, 1, now.random)
 
     def _choose(self, batch: Batch, size: int, random: np.random.Generator) -> Batch:
         work = self._work
@@ -72,6 +84,42 @@ class _All:
         return None
 
 
+class _Epoch:
+    """How far an epoch is.
+
+    Attributes:
+        offset: of the rounding of shares.
+        num_read: batches of the source.
+        seen: samples in them.
+        chosen: of these.
+        num_full: batches that were made of what was chosen.
+    """
+
+    def __init__(self, random: np.random.Generator) -> None:
+        self.random = random
+        self.waiting = _Waiting()
+        self.offset = self.num_read = self.seen = self.chosen = self.num_full = 0
+
+    def full(self, count: int) -> Batch:
+        """A full batch of those that wait."""
+        self.num_full += 1
+        return self.waiting.take(count)
+
+    def state(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {
+            "random": self.random.bit_generator.state,
+            "waiting": self.waiting.state(),
+            "numbers": [self.offset, self.num_read, self.seen, self.chosen, self.num_full],
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state` gave."""
+        self.random.bit_generator.state = state["random"]
+        self.waiting.resume(state["waiting"])
+        self.offset, self.num_read, self.seen, self.chosen, self.num_full = state["numbers"]
+
+
 class _Waiting:
     """Samples that wait for a full batch."""
 
@@ -89,3 +137,12 @@ class _Waiting:
         whole = Batch.join(self._parts)
         self._parts = [whole.take(slice(count, len(whole)))] if count < len(whole) else []
         return whole.take(slice(0, count))
+
+    def state(self) -> list[dict[str, Any]]:
+        """For checkpoints: the fields of a batch of them all; of none, nothing."""
+        whole = [Batch.join(self._parts)] if self._parts else []
+        return [{field.name: getattr(batch, field.name) for field in fields(Batch)} for batch in whole]
+
+    def resume(self, state: list[dict[str, Any]]) -> None:
+        """Takes back what :meth:`state` gave."""
+        self._parts = [Batch(**fields_of_batch) for fields_of_batch in state]

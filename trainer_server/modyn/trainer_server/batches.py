@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from typing import Protocol, cast
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.compute as pc
 import torch
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import InvalidInputError, ModynError
-from modyn.core.keysets import KeySet
+from modyn.core.draws import EPOCHS_PER_TRIGGER as EPOCHS_PER_TRIGGER  # noqa: PLC0414 - also found here
 from modyn.core.plugins.downsampling import Choice
-from modyn.core.randomness import Purpose, generator
 from modyn.models.decoding import Decoder
-from modyn.proto.storage_pb2 import TRAINING, LabelsAsOf
+from modyn.models.workers import ParserPool
+from modyn.proto.storage_pb2 import LabelsAsOf
 from modyn.proto.storage_pb2_grpc import StorageStub
-from modyn.storage.reader import SampleBatch, read_samples
 from modyn.trainer_server.batch import Batch
-from modyn.trainer_server.epochs import Epoch
-from modyn.trainer_server.kept import KEEP_BYTES, KeptSamples
+from modyn.trainer_server.chunks import Chunk
+from modyn.trainer_server.completeness import all_usable
+from modyn.trainer_server.kept import KEEP_BYTES
+from modyn.trainer_server.opening import Opener
+from modyn.trainer_server.orders import Share
+from modyn.trainer_server.parallel import ALONE, Parallel
+from modyn.trainer_server.streams import AnyKept, Keeping, Stream
 from modyn.trainer_server.training_sets import TrainingSamples
+from modyn.trainer_server.transfer import transferred
 
-EPOCHS_PER_TRIGGER = 2**20
-"""Shuffles are numbered trigger * this + epoch."""
+CPU = torch.device("cpu")
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -47,16 +51,27 @@ class Narrowing(Protocol):
 class BatchSource:
     """The batches of each epoch. Samples that were deleted after they were selected are left out.
 
+    Batches hold ``batch_size`` of the samples that storage still has, in the order of the epoch; samples without a
+    label are then left out of them. Threads read and, where the decoder allows that, parse many batches at once, ahead
+    of the training; batches are the same whoever parses them, and however they are read or kept.
+
+    With several processes, each gets its rows of every batch that one process alone would get. Where all samples of the
+    set are there and have labels, a process reads its own rows only; else it reads all batches and cuts them.
+
     Args:
         stub: storage.
         dataset: where the keys point to.
         samples: what to train on.
         decoder: makes tensors of them.
-        batch_size: samples in a batch.
+        batch_size: samples in a batch of all processes.
         drop_last: leave out a last batch that is not full.
         shuffle: the seed and trigger index of the order; None keeps the order of the training set.
+        draws: the seed and trigger index of what parsing draws; None: samples are parsed as an evaluation would.
         labels: which labels the training set was selected with; None: the newest.
         keep_bytes: sets up to this size stay in memory after they were read as a whole.
+        parallel: the processes of the training.
+        pool: parses batches, where the decoder cannot parse many at once; None: the training's own thread does.
+        device: where the model is.
     """
 
     def __init__(
@@ -69,30 +84,51 @@ class BatchSource:
         batch_size: int,
         drop_last: bool,
         shuffle: tuple[int, int] | None,
+        draws: tuple[int, int] | None = None,
         labels: LabelsAsOf | None = None,
         keep_bytes: int = KEEP_BYTES,
+        parallel: Parallel = ALONE,
+        pool: ParserPool | None = None,
+        device: torch.device = CPU,
     ) -> None:
-        self._stub = stub
-        self._dataset = dataset
+        self._opener = Opener(
+            stub=stub,
+            dataset=dataset,
+            samples=samples,
+            decoder=decoder,
+            batch_size=batch_size,
+            drop_last=drop_last,
+            shuffle=shuffle,
+            draws=draws,
+            labels=labels,
+            pool=pool,
+            pin=device.type == "cuda",
+        )
         self._samples = samples
-        self._decoder = decoder
         self.batch_size = batch_size
-        self._drop_last = drop_last
-        self._shuffle = shuffle
-        self._labels = labels
-        self._keep_bytes = keep_bytes
+        self._keep_bytes = keep_bytes if parallel.size == 1 else 0  # a process reads other samples in each epoch
+        self._parallel = parallel
+        self._device = device
         self._narrowing: Narrowing | None = None
-        self._ahead: Epoch | None = None
-        self._kept: KeptSamples | None = None
-        self._unlabelled_now = 0
+        self._ahead: Stream | None = None
+        self._kept: AnyKept | None = None
+        self._too_large = False
+        self._usable: bool | None = None
         self.num_unlabelled = 0
         """Samples of the set that have no label, once all were read; they are left out."""
         self.num_deleted = 0
         """Samples of the set that storage no longer has, as far as it was read; all, once an epoch is over."""
+        self.bytes_read = 0
+        """Of samples that came from storage."""
 
     def __len__(self) -> int:
         """Samples in the set."""
         return len(self._samples)
+
+    @property
+    def parse_seconds(self) -> float:
+        """That parsing took in the thread that trains."""
+        return self._opener.clock.seconds
 
     def narrow(self, narrowing: Narrowing) -> None:
         """Makes epochs consist of what it says; before the first one."""
@@ -100,21 +136,15 @@ class BatchSource:
 
     def prefetch(self, epoch: int) -> None:
         """Starts reading an epoch in the background."""
-        self._ahead = self._reading(epoch, self._order(epoch), self.batch_size)
+        if self._parallel.size == 1:  # else it takes all processes to know what each of them reads
+            self._ahead = self._stream(epoch)
 
     def everything(self, batch_size: int) -> Iterator[Batch]:
-        """All samples once, in the order of the set, with their places but without weights.
+        """All samples once, in the order of the set, with their places but without weights and augmentation.
 
         Sets that are small enough stay in memory from then on.
         """
-        if self._kept is not None:
-            source = self._kept.batches(None, batch_size)
-        else:
-            source = self._read(self._reading(-1, None, batch_size), KeptSamples(self._keep_bytes))
-        self._unlabelled_now = 0
-        for places, samples in source:
-            if (batch := self._batch(samples, places, weighted=False)) is not None:
-                yield batch
+        yield from self._batches(self._of_everything(batch_size), keep=True)
 
     def load(self) -> Int64Array | None:
         """Reads the whole set into memory, if it is small enough: for epochs that each need other samples of it.
@@ -122,30 +152,33 @@ class BatchSource:
         Returns:
             Positions in the set of the samples that storage still has, ascending, int64; None: it was not read.
         """
-        if self._kept is None and self._keep_bytes > 0:
-            keep = KeptSamples(self._keep_bytes)
-            reading = self._read(self._reading(-1, None, self.batch_size), keep)
-            for _ in reading:
-                if keep.full:
-                    reading.close()
-                    return None
+        if self._keeps:
+            stream, keeping = self._of_everything(self.batch_size), self._keeping()
+            try:
+                for chunk in stream:
+                    self._count(chunk)
+                    if not keeping.add(chunk):
+                        self._too_large = True
+                        return None
+            finally:
+                stream.close()
+            self._finished(stream, keeping)
         return None if self._kept is None else self._kept.places
 
-    def epoch(self, epoch: int, *, last: bool = True) -> Iterator[Batch]:
-        """The batches of one epoch; epochs come in order, from 0."""
-        self._unlabelled_now = 0
-        short: tuple[Int64Array | None, SampleBatch] | None = None
-        num_full = 0
-        for places, samples in self._samples_of(epoch, last):
-            if self._drop_last and len(samples) < self.batch_size:
-                short = places, samples
-                continue
-            num_full += 1
-            if (batch := self._batch(samples, places, epoch=epoch)) is not None:
-                yield batch
-        # Deletions may have left less than one batch, which is trained whatever drop_last says.
-        if short is not None and not num_full and (batch := self._batch(short[1], short[0], epoch=epoch)) is not None:
-            yield batch
+    def epoch(self, epoch: int, *, last: bool = True, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch but for the first ``skip``; epochs come in order."""
+        share = self._share(epoch)
+        begin = skip if skip and self._all_usable() else 0  # else nobody knows where that batch begins
+        batches = self._epoch(epoch, begin, share, last)
+        if skip > begin:
+            batches = itertools.islice(batches, skip - begin, None)
+        if share is not None:
+            batches = _completed(batches, share, begin)
+        elif self._parallel.size > 1:
+            batches = (batch.share(self._parallel.rows(len(batch))) for batch in batches)
+        if self._device.type == "cuda":
+            batches = transferred(batches, self._device)
+        yield from batches
 
     def why_empty(self) -> str:
         """For the user, after an epoch without a batch."""
@@ -163,127 +196,101 @@ class BatchSource:
         gone = f" ({self.num_deleted} of {total} samples were deleted meanwhile)" if self.num_deleted else ""
         return f"no sample of the training set has a label; there is nothing to train on{gone}"
 
-    # --------------------------------------------------------------------------------------------------- reading
+    # --------------------------------------------------------------------------------------------------- an epoch
 
-    def _samples_of(self, epoch: int, last: bool) -> Iterator[tuple[Int64Array | None, SampleBatch]]:
-        """Batches with the samples' positions in the set.
-
-        Small sets are read once only; of large ones the next epoch is being read meanwhile, if it is known.
-        """
-        if self._kept is not None:
-            yield from self._kept.batches(self._order(epoch), self.batch_size)
-            return
-        if self._ahead is None or self._ahead.number != epoch:
-            self.prefetch(epoch)
-        assert self._ahead is not None
-        serve_again = self._narrowing is None or self._narrowing.fixed or self._narrowing.choice(epoch) is None
-        keep = KeptSamples(self._keep_bytes) if epoch == 0 and not last and serve_again else None
+    def _epoch(self, epoch: int, begin: int, share: Share | None, last: bool) -> Iterator[Batch]:
+        """Small sets are read once only; of large ones the next epoch is being read meanwhile, if it is known."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and (ahead.epoch, ahead.begin) != (epoch, begin):
+            ahead.close()
+            ahead = None
+        stream = ahead or self._stream(epoch, begin, share)
+        whole = self._narrowing is None or self._narrowing.fixed or self._choice(epoch) is None
         more = not last and (self._narrowing is None or self._narrowing.known(epoch + 1))
-        yield from self._read(self._ahead, keep, then=epoch + 1 if more else None)
+        yield from self._batches(stream, keep=whole and not begin and not last, then=epoch + 1 if more else None)
 
-    def _read(
-        self, current: Epoch, keep: KeptSamples | None, then: int | None = None
-    ) -> Generator[tuple[Int64Array | None, SampleBatch]]:
-        """What is being read; kept if it fits, else epoch ``then`` is begun meanwhile.
-
-        Args:
-            keep: takes the samples, which must be all that any later epoch asks for; None: they are not kept.
+    def _batches(self, stream: Stream, *, keep: bool, then: int | None = None) -> Iterator[Batch]:
         """
+        Args:
+            keep: whether these are all samples that any later epoch asks for.
+            then: epoch that is begun once this one is made.
+        """
+        keeping = self._keeping() if keep and self._keeps else None
+        unlabelled = 0
         try:
-            for places, samples in current.placed():
-                self.num_deleted = max(self.num_deleted, current.num_left_out)
-                if keep is not None and not keep.add(samples, places):
-                    keep = None
-                if keep is None and then is not None and self._ahead is current:
-                    self.prefetch(then)
-                yield places, samples
+            for chunk in stream:
+                self._count(chunk)
+                unlabelled += chunk.num_unlabelled
+                self.num_unlabelled = max(self.num_unlabelled, unlabelled)
+                if keeping is not None and not keeping.add(chunk):
+                    self._too_large, keeping = True, None
+                if stream.all_taken:
+                    self._finished(stream, keeping)
+                    keeping = None
+                    if then is not None:
+                        self.prefetch(then)
+                        then = None
+                yield from chunk.batches()
         finally:
-            current.close()
-        self.num_deleted = max(self.num_deleted, current.num_requested - current.num_read)
-        if keep is not None:
-            keep.finish(len(self._samples))
-            self._kept = keep
+            stream.close()
+        self._finished(stream, keeping)
 
-    def _reading(self, number: int, order: Int64Array | None, batch_size: int) -> Epoch:
-        keys = self._samples.keys
-        if order is not None:
-            keys = KeySet(array=keys.to_array()[order])
-        reader = read_samples(
-            self._stub,
-            self._dataset,
-            keys,
-            batch_size=batch_size,
-            columns=self._decoder.columns,
-            labels=self._labels,
-            purpose=TRAINING,
-        )
-        needs_places = order is not None or self._samples.weights is not None or self._narrowing is not None
-        requested = keys.to_array() if needs_places else None
-        return Epoch(number, cast("Generator[SampleBatch]", reader), requested, order, len(keys))
+    def _count(self, chunk: Chunk) -> None:
+        self.num_deleted = max(self.num_deleted, chunk.num_left_out)
+        self.bytes_read += chunk.bytes_read
 
-    def _order(self, epoch: int) -> Int64Array | None:
-        """Positions in the training set, in the order of an epoch; None: all as they are."""
-        choice = self._narrowing.choice(epoch) if self._narrowing is not None else None
-        if self._shuffle is None:
-            return None if choice is None else choice.positions
-        seed, trigger = self._shuffle
-        rng = generator(seed, Purpose.SHUFFLE, trigger * EPOCHS_PER_TRIGGER + epoch)
-        if choice is None:
-            return rng.permutation(len(self._samples))
-        shuffled: Int64Array = rng.permutation(choice.positions)
-        return shuffled
+    def _finished(self, stream: Stream, keeping: Keeping | None) -> None:
+        """All of a stream was taken."""
+        if stream.reading is not None:
+            self.num_deleted = max(self.num_deleted, stream.reading.num_left_out)
+        if keeping is not None:
+            self._kept = keeping.finish(len(self._samples))
 
-    # --------------------------------------------------------------------------------------------------- batches
+    @property
+    def _keeps(self) -> bool:
+        """Whether what is read next may be kept."""
+        return self._kept is None and not self._too_large and self._keep_bytes > 0
 
-    def _weights(self, places: Int64Array | None, epoch: int) -> Float32Array | None:
-        weights = self._samples.weights
-        choice = self._narrowing.choice(epoch) if self._narrowing is not None else None
-        if weights is not None:
-            assert places is not None  # they are kept where there are weights
-            weights = weights[places]
-        if choice is None or choice.weights is None:
-            return weights
-        assert places is not None
-        factors = choice.weights[np.searchsorted(choice.positions, places)]
-        return factors if weights is None else weights * factors
+    def _stream(self, epoch: int, begin: int = 0, share: Share | None = None) -> Stream:
+        narrowed = self._narrowing is not None
+        return self._opener.epoch(epoch, self._choice(epoch), self._kept, begin, share, places=narrowed)
 
-    def _batch(
-        self, samples: SampleBatch, places: Int64Array | None, *, epoch: int = 0, weighted: bool = True
-    ) -> Batch | None:
-        if samples.labels.null_count:
-            self._unlabelled_now += samples.labels.null_count
-            self.num_unlabelled = max(self.num_unlabelled, self._unlabelled_now)
-            samples, places = _labelled(samples, places)
-            if not len(samples):
-                return None
-        try:
-            inputs = self._decoder.inputs(samples.columns)
-            labels = self._decoder.labels(samples.labels)
-        except ModynError as error:
-            raise type(error)(
-                f"{error.message} (in the batch that starts with sample key {samples.keys[0]})"
-            ) from error
-        weights = self._weights(places, epoch) if weighted else None
-        return Batch(samples.keys, inputs, labels, None if weights is None else _tensor(weights), places)
+    def _of_everything(self, batch_size: int) -> Stream:
+        return self._opener.everything(batch_size, self._kept, places=self._narrowing is not None)
+
+    def _choice(self, epoch: int) -> Choice | None:
+        return None if self._narrowing is None else self._narrowing.choice(epoch)
+
+    def _keeping(self) -> Keeping:
+        return Keeping(self._keep_bytes, parsed=self._opener.decoder.repeatable)
+
+    def _share(self, epoch: int) -> Share | None:
+        """What this process reads of an epoch, if it need not read all of it."""
+        if self._parallel.size == 1 or not self._all_usable():
+            return None
+        order = self._opener.order(epoch, self._choice(epoch))
+        return Share(order, self.batch_size, self._parallel, drop_last=self._opener.drop_last)
+
+    def _all_usable(self) -> bool:
+        """Of all processes together, each of which has to ask."""
+        if self._usable is None:
+            what = self._opener
+            usable = self._parallel.is_main and all_usable(what.stub, what.dataset, self._samples.keys, what.labels)
+            self._usable = self._parallel.agreed(usable)
+        return self._usable
 
 
-def _labelled(samples: SampleBatch, places: Int64Array | None) -> tuple[SampleBatch, Int64Array | None]:
-    """The samples that have a label."""
-    mask = pc.is_valid(samples.labels)
-    keep = mask.to_numpy(zero_copy_only=False)
-    labelled = SampleBatch(
-        samples.keys[keep],
-        samples.labels.filter(mask),
-        samples.timestamps[keep],
-        {name: array.filter(mask) for name, array in samples.columns.items()},
-    )
-    return labelled, None if places is None else places[keep]
+def _completed(batches: Iterator[Batch], share: Share, begin: int) -> Iterator[Batch]:
+    """The batches of one process, one for each batch of all processes together.
 
-
-def _tensor(weights: Float32Array) -> torch.Tensor:
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise InvalidInputError(
-            "the training set has weights that are negative or not finite; "
-            "expected a selection policy to give finite weights of at least 0"
-        )
-    return torch.from_numpy(np.require(weights, requirements=["C", "W"]))
+    Samples that are deleted while processes train leave too few for the last ones; there the process takes part with
+    padding, as the others could not go on without it.
+    """
+    number, latest = begin, None
+    for latest in batches:
+        of = share.size_of(number)
+        yield latest.as_padding(of) if share.is_padding(number) else replace(latest, of=of)
+        number += 1
+    if latest is not None:
+        for missing in range(number, share.num_batches):
+            yield latest.take(slice(0, 1)).as_padding(share.size_of(missing))

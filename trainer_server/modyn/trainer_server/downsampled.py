@@ -72,7 +72,7 @@ class Downsampled:
     record: TrainedRecord = field(default_factory=TrainedRecord)
     costs: Costs = field(default_factory=Costs)
     _book: ScoreBook | None = None
-    _auxiliary: list[str] = field(default_factory=list)
+    _feed: Feed | None = None
 
     @staticmethod
     def of(
@@ -97,7 +97,8 @@ class Downsampled:
         """
         strategy = self.strategy
         if isinstance(strategy, PassesStrategy):
-            return WholeFeed(source, self.record, self.costs)
+            self._feed = WholeFeed(source, self.record, self.costs)
+            return self._feed
         book = self._book = ScoreBook(self.samples.keys.to_array(), strategy.reused, self._earlier())
         scorer = self._scorer(setup)
         feed: Feed
@@ -110,11 +111,13 @@ class Downsampled:
             feed = kind(source, self._work(strategy, setup, book, scorer))
         else:
             raise InvalidInputError(f"downsampling strategy {strategy.plugin_name} is of no kind that can be trained")
-        if isinstance(strategy, RHOLoss) and self.split is not None:
+        self._feed = feed
+        # A checkpoint has the irreducible losses; the models that gave them are not trained again.
+        if isinstance(strategy, RHOLoss) and self.split is not None and setup.checkpoints.load() is None:
             losses = IrreducibleLosses(
                 strategy, self.request, self.peers, setup.device, open_source, setup.loss, self.costs, notice
             )
-            self._auxiliary = losses.compute(self.split, source, book, self.record)
+            feed.auxiliary = losses.compute(self.split, source, book, self.record)
         return feed
 
     def result(self) -> DownsamplingResult:
@@ -122,7 +125,7 @@ class Downsampled:
         costs, dataset = self.costs, self.request.dataset
         result = DownsamplingResult(
             trained=self.record.store(self.peers.selector, dataset),
-            auxiliary_models=self._auxiliary,
+            auxiliary_models=[] if self._feed is None else self._feed.auxiliary,
             samples_offered=self.samples_offered,
             samples_scored=costs.samples_scored,
             scores_reused=costs.scores_reused,
@@ -151,7 +154,7 @@ class Downsampled:
             str(name.get("id")) if isinstance(name, dict) else "",
             setup.loss,
             setup.device,
-            amp=setup.section.amp,
+            precision=setup.precision,
             needs=needs,
         )
 

@@ -9,8 +9,8 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -119,15 +119,36 @@ class Feed(ABC):
         self.source = source
         self.costs = costs or Costs()
         self._record = record
+        self.auxiliary: list[str] = []
+        """Digests of the models that were trained for it."""
 
     @abstractmethod
-    def epoch(self, epoch: int, *, last: bool) -> Iterator[Batch]:
-        """The batches of one epoch; epochs come in order, from 0."""
+    def epoch(self, epoch: int, *, last: bool, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, but for the first ``skip``, which were trained before a restart. Epochs come in
+        order, from 0 or from where a training goes on."""
 
     def trained(self, batch: Batch, losses: torch.Tensor | None) -> None:
         """A batch was trained; with the losses of its samples, [n], if they are wanted."""
         if self._record is not None:
             self._record.add(batch.keys, None if batch.weights is None else batch.weights.numpy())
+
+    def state(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {
+            "record": None if self._record is None else self._record.state(),
+            "costs": asdict(self.costs),
+            "auxiliary": self.auxiliary,
+            "left_out": [self.source.num_deleted, self.source.num_unlabelled],
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state` gave."""
+        if self._record is not None:
+            self._record.resume(state["record"])
+        for name, value in state["costs"].items():
+            setattr(self.costs, name, value)
+        self.auxiliary = state["auxiliary"]
+        self.source.num_deleted, self.source.num_unlabelled = state["left_out"]
 
     def end_epoch(self) -> None:
         """The batches since the last call were an epoch."""
@@ -138,8 +159,8 @@ class Feed(ABC):
 class WholeFeed(Feed):
     """All samples in every epoch."""
 
-    def epoch(self, epoch: int, *, last: bool) -> Iterator[Batch]:
-        yield from self.source.epoch(epoch, last=last)
+    def epoch(self, epoch: int, *, last: bool, skip: int = 0) -> Iterator[Batch]:
+        yield from self.source.epoch(epoch, last=last, skip=skip)
 
 
 class _ChoiceFeed(Feed, Generic[S_co]):
@@ -162,13 +183,24 @@ class _ChoiceFeed(Feed, Generic[S_co]):
         """Positions in the training set."""
         return self._choice
 
-    def epoch(self, epoch: int, *, last: bool) -> Iterator[Batch]:
-        self._begin(epoch)
-        yield from self.source.epoch(epoch, last=last)
+    def epoch(self, epoch: int, *, last: bool, skip: int = 0) -> Iterator[Batch]:
+        if not skip:  # else its choice came with the checkpoint
+            self._begin(epoch)
+        yield from self.source.epoch(epoch, last=last, skip=skip)
 
     @abstractmethod
     def _begin(self, epoch: int) -> None:
         """Makes the choice of an epoch."""
+
+    def state(self) -> dict[str, Any]:
+        choice = self._choice
+        chosen = None if choice is None else [choice.positions, choice.weights]
+        return {**super().state(), "choice": chosen, "book": self._work.book.state()}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        self._choice = None if state["choice"] is None else Choice(*state["choice"])
+        self._work.book.resume(state["book"])
 
 
 class SampleThenBatchFeed(_ChoiceFeed[ScoringStrategy]):
@@ -229,6 +261,18 @@ class IndexFeed(_ChoiceFeed[IndexStrategy]):
             with self._work.costs.timing("load_seconds"):
                 self._present = self.source.load()  # each epoch needs others
 
+    def state(self) -> dict[str, Any]:
+        absent = None
+        if self._present is not None:  # mostly nothing, where what is present would be the whole set
+            absent = np.setdiff1d(np.arange(len(self.source)), self._present, assume_unique=True)
+        return {**super().state(), "absent": absent}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        if state["absent"] is not None:
+            self._present = np.delete(np.arange(len(self.source)), state["absent"])
+            self._choices.clear()
+
 
 class PruningFeed(_ChoiceFeed[PruningStrategy]):
     """Leaves out samples by the losses that training gave them."""
@@ -277,6 +321,15 @@ class PruningFeed(_ChoiceFeed[PruningStrategy]):
             self._losses[places] = values
             self._work.book.note(keys, {Score.LOSS: values})
         self._unread.clear()
+
+    def state(self) -> dict[str, Any]:
+        unread = [[keys, places, losses.float().cpu()] for keys, places, losses in self._unread]
+        return {**super().state(), "losses": self._losses, "unread": unread, "batches": self._batches}
+
+    def resume(self, state: dict[str, Any]) -> None:
+        super().resume(state)
+        self._losses, self._batches = state["losses"], state["batches"]
+        self._unread = [(keys, places, losses) for keys, places, losses in state["unread"]]
 
 
 def check_choice(strategy: DownsamplingStrategy, choice: Choice, num_candidates: int, size: int | None) -> None:

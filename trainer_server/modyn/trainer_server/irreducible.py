@@ -24,6 +24,7 @@ from modyn.trainer_server.downsampling.rho_loss import RHOLoss
 from modyn.trainer_server.feeds import SCORING_BATCHES, Costs, WholeFeed
 from modyn.trainer_server.loop import Setup, train
 from modyn.trainer_server.losses import Loss
+from modyn.trainer_server.precision import lower_precision
 from modyn.trainer_server.progress import Progress
 from modyn.trainer_server.runtime import seed_everything
 from modyn.trainer_server.schedule import Schedule
@@ -153,7 +154,8 @@ class IrreducibleLosses:
     def _judge(self, model: torch.nn.Module, source: BatchSource, values: Float32Array, wanted: Mask) -> None:
         """Writes a model's losses of the wanted samples into ``values``."""
         section = self.strategy.il_training_config
-        scorer = Scorer(model, section.il_model_id, self.loss, self.device, amp=section.amp, needs=(Score.LOSS,))
+        precision = lower_precision(section, self.device)
+        scorer = Scorer(model, section.il_model_id, self.loss, self.device, precision=precision, needs=(Score.LOSS,))
         with self.costs.timing("score_seconds"), scorer.evaluating():
             for batch in source.everything(source.batch_size * SCORING_BATCHES):
                 assert batch.places is not None  # the source is narrowed

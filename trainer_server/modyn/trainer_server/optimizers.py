@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -11,7 +12,9 @@ from torch.optim import Optimizer, lr_scheduler
 
 from modyn.core.config.pipeline import LrSchedulerSection, OptimizerSection, ParamGroup
 from modyn.core.config.problems import nearest
-from modyn.core.errors import InvalidInputError, NotAvailableError
+from modyn.core.errors import InvalidInputError, ModynError, NotAvailableError
+from modyn.models.usercode import describe_error, load_attribute
+from modyn.trainer_server.learning_rates import CustomScheduler, Scheduler
 from modyn.trainer_server.schedule import Schedule
 
 PLACEHOLDERS = ("MODYN_NUM_BATCHES", "MODYN_NUM_EPOCHS")
@@ -28,13 +31,17 @@ def build_optimizers(model: nn.Module, sections: Sequence[OptimizerSection]) -> 
     return {section.name: _optimizer(model, i, section, owners) for i, section in enumerate(sections)}
 
 
-def _algorithm(name: str, key: str) -> Callable[..., Optimizer]:
-    cls = getattr(torch.optim, name, None)
+_EXAMPLES = {"torch.optim": "SGD, Adam or AdamW", "apex.optimizers": "FusedSGD, FusedAdam or FusedLAMB"}
+
+
+def _algorithm(name: str, module: Any, key: str) -> Callable[..., Optimizer]:
+    cls = getattr(module, name, None)
     if not (isinstance(cls, type) and issubclass(cls, Optimizer)) or cls is Optimizer:
-        names = [other for other in dir(torch.optim) if isinstance(getattr(torch.optim, other), type)]
+        names = [other for other in dir(module) if isinstance(getattr(module, other), type)]
+        where = module.__name__
         raise InvalidInputError(
-            f"{key}.algorithm: no optimizer {name!r} in torch.optim{nearest(name, names)}; "
-            "expected one such as SGD, Adam or AdamW"
+            f"{key}.algorithm: no optimizer {name!r} in {where}{nearest(name, names)}; "
+            f"expected one such as {_EXAMPLES[where]}"
         )
     if cls is torch.optim.LBFGS:
         raise InvalidInputError(f"{key}.algorithm: LBFGS evaluates a batch many times, which the loop does not do")
@@ -43,9 +50,7 @@ def _algorithm(name: str, key: str) -> Callable[..., Optimizer]:
 
 def _optimizer(model: nn.Module, index: int, section: OptimizerSection, owners: dict[int, str]) -> Optimizer:
     key = f"training.optimizers[{index}]"
-    if section.source != "PyTorch":
-        raise NotAvailableError(f"{key}.source: {section.source!r} is not in this release; use PyTorch")
-    cls = _algorithm(section.algorithm, key)
+    cls = _algorithm(section.algorithm, torch.optim if section.source == "PyTorch" else _apex(key), key)
     groups: list[dict[str, Any]] = []
     for position, group in enumerate(section.param_groups):
         group_key = f"{key}.param_groups[{position}]"
@@ -57,6 +62,16 @@ def _optimizer(model: nn.Module, index: int, section: OptimizerSection, owners: 
             raise InvalidInputError(f"{group_key}.config of {section.algorithm}: {error}") from error
         groups.append({"params": parameters, **group.config})
     return cls(groups)
+
+
+def _apex(key: str) -> Any:
+    try:
+        return importlib.import_module("apex.optimizers")
+    except ImportError as error:
+        raise NotAvailableError(
+            f"{key}.source: APEX: importing apex.optimizers failed ({error}); build NVIDIA Apex with its CUDA "
+            "extensions on the trainer server, or set source: PyTorch, whose optimizers take fused: true in config"
+        ) from error
 
 
 def _parameters(model: nn.Module, group: ParamGroup, key: str) -> list[nn.Parameter]:
@@ -95,33 +110,71 @@ def _claim(model: nn.Module, parameters: Sequence[nn.Parameter], owners: dict[in
 
 
 def build_scheduler(
-    section: LrSchedulerSection, optimizers: dict[str, Optimizer], schedule: Schedule
-) -> lr_scheduler.LRScheduler:
+    section: LrSchedulerSection, optimizers: dict[str, Optimizer], schedule: Schedule, root: str | None = None
+) -> Scheduler:
     """The learning-rate schedule, with the placeholders in its config replaced by the expected totals.
 
+    ``MODYN_NUM_BATCHES`` stands for optimizer steps, after which schedulers step: with accumulated gradients there are
+    fewer of them than batches.
+
+    Args:
+        root: folder that a scheduler of the user's own may be imported from, or None.
+
     Raises:
-        InvalidInputError: unknown class, optimizer or option.
-        NotAvailableError: a source this release does not have.
+        InvalidInputError: unknown class, optimizer or option, or not what a scheduler must be.
     """
-    key = "training.lr_scheduler"
-    if section.source != "PyTorch":
-        raise NotAvailableError(f"{key}.source: {section.source!r} is not in this release; use PyTorch")
+    totals = dict(zip(PLACEHOLDERS, (schedule.total_steps, schedule.epochs), strict=True))
+    config = _replaced(section.config, totals)
+    missing = [name for name in section.optimizers if name not in optimizers]
+    if missing:
+        raise InvalidInputError(
+            f"{_KEY}.optimizers: there is no optimizer {missing[0]!r}; expected one of {', '.join(optimizers)}"
+        )
+    driven = [optimizers[name] for name in section.optimizers]
+    if section.source == "Custom":
+        return _custom(section, driven, config, root)
     cls = getattr(lr_scheduler, section.name, None)
     if not (isinstance(cls, type) and issubclass(cls, lr_scheduler.LRScheduler)):
         names = [name for name in dir(lr_scheduler) if name.endswith("LR") or name.startswith("Cosine")]
         raise InvalidInputError(
-            f"{key}.name: no class {section.name!r} in torch.optim.lr_scheduler{nearest(section.name, names)}; "
+            f"{_KEY}.name: no class {section.name!r} in torch.optim.lr_scheduler{nearest(section.name, names)}; "
             "expected one such as StepLR, CosineAnnealingLR or OneCycleLR"
         )
-    if len(section.optimizers) != 1 or section.optimizers[0] not in optimizers:
-        raise InvalidInputError(
-            f"{key}.optimizers: {section.optimizers}; expected the name of one optimizer: {', '.join(optimizers)}"
-        )
-    totals = dict(zip(PLACEHOLDERS, (schedule.total_batches, schedule.epochs), strict=True))
+    if len(driven) != 1:
+        raise InvalidInputError(f"{_KEY}.optimizers: {section.optimizers}; expected the name of one optimizer")
     try:
-        return cls(optimizers[section.optimizers[0]], **_replaced(section.config, totals))
+        return cls(driven[0], **config)
     except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
-        raise InvalidInputError(f"{key}.config of {section.name}: {error}") from error
+        raise InvalidInputError(f"{_KEY}.config of {section.name}: {error}") from error
+
+
+_KEY = "training.lr_scheduler"
+
+
+def _custom(section: LrSchedulerSection, driven: list[Optimizer], config: Any, root: str | None) -> Scheduler:
+    """What the user's function makes of the optimizers, in the order of ``lr_scheduler.optimizers``."""
+    build = load_attribute(section.name, root)
+    if not callable(build):
+        raise InvalidInputError(
+            f"{_KEY}.name: {section.name!r} is a {type(build).__name__}; expected a class or function"
+        )
+    try:
+        scheduler = build(driven, **config)
+    except ModynError:
+        raise
+    except Exception as error:
+        raise InvalidInputError(
+            f"{_KEY}: {section.name}(optimizers, **config) raised {describe_error(error)}"
+        ) from error
+    missing = [
+        name for name in ("step", "state_dict", "load_state_dict") if not callable(getattr(scheduler, name, None))
+    ]
+    if missing:
+        raise InvalidInputError(
+            f"{_KEY}.name: what {section.name!r} returned ({type(scheduler).__name__}) has no {missing[0]}(); expected "
+            "step(), and state_dict() and load_state_dict(state) for checkpoints"
+        )
+    return cast("CustomScheduler", scheduler)
 
 
 def _replaced(tree: Any, values: dict[str, int]) -> Any:

@@ -46,6 +46,20 @@ def _device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
+def occupied(device: torch.device) -> str | None:
+    """For the user: that other processes hold much of a GPU's memory; None: they do not."""
+    if device.type != "cuda":
+        return None
+    free, total = torch.cuda.mem_get_info(device)
+    if free + torch.cuda.memory_reserved(device) > total / 2:
+        return None
+    gib = 1 << 30
+    return (
+        f"only {free / gib:.1f} of {total / gib:.1f} GiB of the memory of {device} are free: another process uses the "
+        "rest; end it, or set training.device to another GPU"
+    )
+
+
 def seed_everything(seed: int, purpose: Purpose, index: int) -> None:
     """Seeds every generator that models, optimizers and user code may use."""
     derived = derived_seed(seed, purpose, index)

@@ -22,6 +22,7 @@ class Schedule:
         total_batches: over all epochs.
         drop_last: whether the last batch of an epoch is left out when it is not full.
         open_ended: epochs may be shorter than planned, so that ``total_samples`` takes more of them.
+        accumulation: batches of an optimizer step; the last step of an epoch may have fewer.
     """
 
     samples_per_epoch: int
@@ -31,6 +32,13 @@ class Schedule:
     total_batches: int
     drop_last: bool
     open_ended: bool = False
+    accumulation: int = 1
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps over all epochs."""
+        whole, rest = divmod(self.total_batches, self.batches_per_epoch)
+        return whole * -(-self.batches_per_epoch // self.accumulation) + -(-rest // self.accumulation)
 
     def reached(self, samples: int, batches: int) -> bool:
         """Whether the training is over in the middle of an epoch, after so many of both."""
@@ -38,9 +46,9 @@ class Schedule:
             return samples >= self.total_samples
         return batches >= self.total_batches < self.epochs * self.batches_per_epoch
 
-    def numbers(self) -> Iterable[int]:
-        """Of the epochs."""
-        return itertools.count() if self.open_ended else range(self.epochs)
+    def numbers(self, first: int = 0) -> Iterable[int]:
+        """Of the epochs, from one on."""
+        return itertools.count(first) if self.open_ended else range(first, self.epochs)
 
     @staticmethod
     def of(num_samples: int, training: TrainingSection, num_samples_to_pass: int | None) -> Schedule:
@@ -55,7 +63,15 @@ class Schedule:
         batches = -(-per_epoch // size)
         if num_samples_to_pass is None:
             epochs = training.epochs_per_trigger
-            return Schedule(per_epoch, batches, epochs, per_epoch * epochs, batches * epochs, drop_last)
+            return Schedule(
+                samples_per_epoch=per_epoch,
+                batches_per_epoch=batches,
+                epochs=epochs,
+                total_samples=per_epoch * epochs,
+                total_batches=batches * epochs,
+                drop_last=drop_last,
+                accumulation=training.gradient_accumulation,
+            )
         whole, rest = divmod(num_samples_to_pass, per_epoch)
         rest_batches = -(-rest // size)
         rest_samples = min(rest_batches * size, per_epoch)
@@ -66,6 +82,7 @@ class Schedule:
             total_samples=whole * per_epoch + rest_samples,
             total_batches=whole * batches + rest_batches,
             drop_last=drop_last,
+            accumulation=training.gradient_accumulation,
         )
 
     @staticmethod

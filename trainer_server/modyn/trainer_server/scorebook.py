@@ -110,6 +110,19 @@ class ScoreBook:
             self._values[score][places] = values
             self._known[score][places] = True
 
+    def state(self) -> dict[str, Any]:
+        """For checkpoints."""
+        return {
+            name: {score.value: column for score, column in columns.items()}
+            for name, columns in (("values", self._values), ("known", self._known), ("fixed", self._fixed))
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state` gave."""
+        self._values, self._known, self._fixed = (
+            {Score(score): column for score, column in state[name].items()} for name in ("values", "known", "fixed")
+        )
+
     def batches(self) -> Iterator[pa.RecordBatch]:
         """What later triggers get: ``key`` and the kept scores of the samples that have all of them."""
         complete = np.ones(len(self._keys), dtype=np.bool_)

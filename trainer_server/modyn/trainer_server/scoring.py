@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from modyn.core.arrow import Int64Array
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.plugins.downsampling import Candidates, Float32Array, Score
 from modyn.models.embedding import EmbeddingTap
+from modyn.models.shapes import misfit
 from modyn.trainer_server.batch import Batch
 from modyn.trainer_server.losses import Loss
 
@@ -29,7 +30,7 @@ class Scorer:
         name: of the model, for messages.
         loss: the criterion of the training.
         device: of the model.
-        amp: whether to run in lower precision, as training does.
+        precision: what to compute with where that may be lower, as training does; None: the type of the weights.
         needs: what to compute; the irreducible loss is not the model's.
 
     Raises:
@@ -37,12 +38,19 @@ class Scorer:
     """
 
     def __init__(
-        self, model: nn.Module, name: str, loss: Loss, device: torch.device, *, amp: bool, needs: Sequence[Score]
+        self,
+        model: nn.Module,
+        name: str,
+        loss: Loss,
+        device: torch.device,
+        *,
+        precision: torch.dtype | None,
+        needs: Sequence[Score],
     ) -> None:
         self._model = model
         self._loss = loss
         self._device = device
-        self._amp = amp
+        self._precision = precision
         self.needs = tuple(need for need in needs if need is not Score.IRREDUCIBLE_LOSS)
         """What :meth:`columns` gives."""
         self._tap = EmbeddingTap(model, name) if Score.EMBEDDINGS in needs else None
@@ -86,11 +94,20 @@ class Scorer:
         else:
             inputs = batch.inputs.to(self._device, non_blocking=True)
         catching = self._tap.catching() if self._tap is not None else nullcontext()
-        with torch.no_grad(), torch.autocast(self._device.type, enabled=self._amp), catching:
-            outputs = self._model(inputs)
+        lower = self._precision is not None
+        with torch.no_grad(), torch.autocast(self._device.type, dtype=self._precision, enabled=lower), catching:
+            outputs = self._outputs(inputs)
         if not isinstance(outputs, torch.Tensor):
             raise InvalidInputError(f"the model returned a {type(outputs).__name__}; expected one tensor of scores")
         return outputs.float()
+
+    def _outputs(self, inputs: Any) -> Any:
+        try:
+            return self._model(inputs)
+        except (ModynError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise misfit(self._model, inputs, error) from error
 
     def _gradients(self, outputs: torch.Tensor, batch: Batch) -> torch.Tensor:
         leaf = outputs.detach().requires_grad_()

@@ -24,6 +24,7 @@ class FinishedTraining:
         model: content digest of the weights.
         epoch_losses: mean over samples of each epoch.
         downsampling: what it did, a ``DownsamplingResult`` as plain values; None: there was none.
+        numbers: all the others too, a ``TrainResult`` as plain values; None: an earlier release did not keep it.
     """
 
     input_digest: str
@@ -42,6 +43,7 @@ class FinishedTraining:
     job_seconds: float
     epoch_losses: tuple[float, ...]
     downsampling: dict[str, Any] | None = None
+    numbers: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,17 @@ class TrainingStore:
         fields = {name: value for name, value in row.items() if name != "created_at"}
         return FinishedTraining(**{**fields, "epoch_losses": tuple(row["epoch_losses"])})
 
-    def record(self, training: FinishedTraining) -> None:
-        """Keeps a training for reuse; one of the same inputs is replaced."""
+    def record(self, training: FinishedTraining, row: LineageRow | None = None) -> None:
+        """Keeps a training for reuse; one of the same inputs is replaced.
+
+        Args:
+            row: where its model came from, as in :meth:`add_lineage`; both are kept or neither.
+        """
         values = {**asdict(training), "epoch_losses": list(training.epoch_losses), "created_at": time.time()}
         with self._catalog.write() as connection:
             replace_rows(connection, trainings, [values])
+            if row is not None:
+                insert_missing(connection, lineage, [asdict(row)])
 
     def add_lineage(self, row: LineageRow) -> None:
         """Remembers for good where a model came from; repeating it changes nothing."""

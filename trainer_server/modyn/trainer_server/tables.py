@@ -26,6 +26,7 @@ trainings = sa.Table(
     sa.Column("epoch_losses", sa.JSON, nullable=False),
     sa.Column("created_at", sa.Double, nullable=False),
     sa.Column("downsampling", sa.JSON(none_as_null=True)),  # a DownsamplingResult
+    sa.Column("numbers", sa.JSON(none_as_null=True)),  # a TrainResult; null: only what stands in the other columns
 )
 
 # Lineage: every training that ended well, and every pipeline that took its result. Rows are never replaced.

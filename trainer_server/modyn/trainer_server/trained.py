@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -94,6 +95,28 @@ class TrainedRecord:
         for epoch, samples in self._kept:
             yield from _batches(epoch, samples.keys(), samples.weights)
 
+    def state(self) -> dict[str, Any]:
+        """For checkpoints."""
+        same = bool(self._kept) and self._kept[-1][1] is self._last
+        return {
+            "epoch": self._epoch,
+            "pending": [list(batch) for batch in self._pending],
+            "kept": [[epoch, samples.state()] for epoch, samples in self._kept],
+            "last_is_kept": same,
+            "last": None if self._last is None or same else self._last.state(),
+            "auxiliary": list(self._auxiliary),
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state` gave."""
+        self._epoch = state["epoch"]
+        self._pending = [(keys, weights) for keys, weights in state["pending"]]
+        self._kept = [(epoch, _Samples(*samples)) for epoch, samples in state["kept"]]
+        self._last = None if state["last"] is None else _Samples(*state["last"])
+        if state["last_is_kept"]:
+            self._last = self._kept[-1][1]
+        self._auxiliary = list(state["auxiliary"])
+
     def _only_auxiliary(self) -> Int64Array:
         keys = np.unique(np.concatenate([np.empty(0, np.int64), *self._auxiliary]))
         for _, samples in self._kept:
@@ -132,6 +155,10 @@ class _Samples:
             keys = np.sort(keys)
         steps = np.diff(keys).astype(np.uint64)
         return _Samples(int(keys[0]), steps.astype(np.min_scalar_type(steps.max(initial=0))), weights)
+
+    def state(self) -> list[Any]:
+        """For checkpoints: the arguments that make it again."""
+        return [self.first, self.steps, self.weights]
 
     def keys(self) -> Int64Array:
         """Ascending, int64 [n]."""

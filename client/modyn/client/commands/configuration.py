@@ -9,8 +9,25 @@ import typer
 from modyn.client import options as opt
 
 
-def validate(pipeline: opt.PipelineFile, debug: opt.Debug = False) -> None:
-    """Check a pipeline file: every problem at once, with the key, the value and what was expected."""
+def validate(
+    pipeline: opt.PipelineFile,
+    *,
+    deep: Annotated[
+        bool,
+        typer.Option(
+            "--deep",
+            help="Also run one batch of real data through parser, model, loss and metrics; ingests what sources have.",
+        ),
+    ] = False,
+    server: opt.ServerAddress = None,
+    state: opt.State = opt.DEFAULT_STATE,
+    catalog: opt.CatalogUrl = None,
+    debug: opt.Debug = False,
+) -> None:
+    """Check a pipeline file: every problem at once, with the key, the value and what was expected.
+
+    With `--deep` it is also tried, on the server of `--server` or a private one; nothing is trained.
+    """
     from modyn.core.config.reader import load_pipeline_file
 
     loaded = load_pipeline_file(pipeline)
@@ -18,6 +35,12 @@ def validate(pipeline: opt.PipelineFile, debug: opt.Debug = False) -> None:
         typer.echo(f"notice: {notice}")
     for planned in loaded.planned:
         typer.echo(f"cannot run yet: {planned}")
+    if deep:
+        config = loaded.require_runnable()
+        from modyn.client.connection import Target
+        from modyn.client.deep_validation import check_file
+
+        check_file(pipeline, config.pipeline.name, Target(server, state, catalog))
     typer.echo(f"{pipeline}: valid")
 
 

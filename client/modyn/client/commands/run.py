@@ -66,27 +66,35 @@ def run(
     `compare` and `list` work afterwards. Ctrl-C stops the pipeline and still writes the report of what was done;
     a second Ctrl-C gives up.
     """
-    mode = _mode(live, start=start_replay_at, stop=stop_replay_at, order=order, start_key=start_key, end_key=end_key)
-    if baselines and live:
-        raise typer.BadParameter("--baselines trains on the same samples again and cannot go with --live; replay them")
-    config = load_runnable(pipeline)
-    if baselines:
-        from modyn.client.baselines import check_has_downsampling
+    from modyn.client.head_start import jobs_begun
 
-        check_has_downsampling(config)
-    from modyn.client.connection import Target
-    from modyn.client.running import run_pipeline
+    with jobs_begun(wanted=server is None) as launcher:
+        mode = _mode(
+            live, start=start_replay_at, stop=stop_replay_at, order=order, start_key=start_key, end_key=end_key
+        )
+        if baselines and live:
+            raise typer.BadParameter(
+                "--baselines trains on the same samples again and cannot go with --live; replay them"
+            )
+        config = load_runnable(pipeline)
+        if baselines:
+            from modyn.client.baselines import check_has_downsampling
 
-    run_pipeline(
-        pipeline,
-        config.pipeline.name,
-        mode,
-        target=Target(server, state, catalog),
-        output=output or Path("runs") / _folder_name(config.pipeline.name),
-        maximum_triggers=maximum_triggers,
-        reuse=not no_reuse,
-        baselines=baselines,
-    )
+            check_has_downsampling(config)
+        from modyn.client.connection import Target
+        from modyn.client.running import run_pipeline
+
+        run_pipeline(
+            pipeline,
+            config.pipeline.name,
+            mode,
+            target=Target(server, state, catalog),
+            output=output or Path("runs") / _folder_name(config.pipeline.name),
+            maximum_triggers=maximum_triggers,
+            reuse=not no_reuse,
+            baselines=baselines,
+            launcher=launcher,
+        )
 
 
 def submit(

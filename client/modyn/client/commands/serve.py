@@ -11,6 +11,8 @@ from modyn.client.signals import Interrupted
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
+GIB = 1 << 30
+
 NEEDS = {
     "storage": (),
     "selector": ("storage",),
@@ -45,7 +47,15 @@ def serve(
     catalog: opt.CatalogUrl = None,
     storage: Annotated[str | None, _peer("storage")] = None,
     selector: Annotated[str | None, _peer("selector")] = None,
-    trainer_server: Annotated[str | None, _peer("trainer_server")] = None,
+    trainer_server: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--trainer-server",
+            metavar="ADDR",
+            help="Where trainer_server listens, if not here; repeated: trainings are spread over all of them.",
+            show_default=False,
+        ),
+    ] = None,
     evaluator: Annotated[str | None, _peer("evaluator")] = None,
     allow_user_code: Annotated[
         bool, typer.Option("--allow-user-code", help="Accept inline Python and code folders: clients can run anything.")
@@ -60,6 +70,16 @@ def serve(
             help="Serve reads of storage beside the process that writes to the same state directory.",
         ),
     ] = False,
+    job_memory: Annotated[
+        float | None,
+        typer.Option(
+            "--job-memory",
+            metavar="GIB",
+            min=0.1,
+            help="Memory that each training or evaluation job may allocate; one that wants more fails.",
+            show_default=False,
+        ),
+    ] = None,
     debug: opt.Debug = False,
 ) -> None:
     """Serve all services, or some of them, until SIGTERM or Ctrl-C.
@@ -73,7 +93,8 @@ def serve(
         raise typer.BadParameter(
             f"--replica is for storage alone, not for {', '.join(chosen)}; serve the others in processes of their own"
         )
-    given = {"storage": storage, "selector": selector, "trainer_server": trainer_server, "evaluator": evaluator}
+    trainers = ",".join(trainer_server or ()) or None
+    given = {"storage": storage, "selector": selector, "trainer_server": trainers, "evaluator": evaluator}
     check_peers(chosen, given)
     from modyn.client.server import Server
     from modyn.core.peers import Addresses
@@ -88,6 +109,7 @@ def serve(
         insecure=insecure,
         what="serve" if set(chosen) == set(SERVICES) else f"serve {' '.join(chosen)}",
         replica=replica,
+        job_memory_bytes=None if job_memory is None else int(job_memory * GIB),
     )
     with server:
         try:  # whoever has read the line may stop the server at once

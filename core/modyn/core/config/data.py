@@ -7,10 +7,11 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from modyn.core.config.inline import is_reference
-from modyn.core.config.problems import planned_error
 from modyn.core.config.sections import BytesParser, LabelTransformer, Section, Transformation
 from modyn.core.plugins.formats import FORMATS, SourceFormat
 from modyn.core.plugins.parsers import PARSERS, Parser
+
+PUBLISHED_TOKENIZERS = ("DistilBertTokenizerTransform",)
 
 
 class DataSection(Section):
@@ -40,7 +41,18 @@ class DataSection(Section):
         description="Inline Python that defines label_transformer_function(labels), or module:attribute: a function "
         "of a tensor of labels.",
     )
-    tokenizer: str | None = Field(None, description="Name of a tokenizer to apply after the parser.")
+    tokenizer: str | None = Field(
+        None,
+        description="Applied to the texts that the parser returns (without a parser: to the only column of text), "
+        "before transformations: DistilBertTokenizerTransform, from the package transformers and files that are on the "
+        "server already, or module:attribute of a function of a list of texts that returns ids. The parser text needs "
+        "none.",
+    )
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether functions of single samples are called."""
+        return bool(self.bytes_parser_function or self.transformations or self.tokenizer)
 
     @field_validator("parser")
     @classmethod
@@ -59,7 +71,15 @@ class DataSection(Section):
 
     @field_validator("tokenizer")
     @classmethod
-    def _tokenizer_is_planned(cls, tokenizer: str | None) -> str | None:
-        if tokenizer is not None:
-            raise planned_error(f"tokenizer {tokenizer!r}")
+    def _check_tokenizer(cls, tokenizer: str | None, info: ValidationInfo) -> str | None:
+        if tokenizer is None:
+            return None
+        if tokenizer not in PUBLISHED_TOKENIZERS and not is_reference(tokenizer):
+            raise ValueError(f"expected {', '.join(PUBLISHED_TOKENIZERS)}, or module:attribute of your own")
+        parser = info.data.get("parser")
+        if isinstance(parser, Parser):
+            raise ValueError(
+                f"expected no tokenizer with the parser {parser.plugin_name!r}, which returns numbers; leave out one "
+                "of them"
+            )
         return tokenizer

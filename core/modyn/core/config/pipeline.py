@@ -7,16 +7,16 @@ the section is wrong: a user sees every problem at once.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, GetJsonSchemaHandler, PositiveInt, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, GetJsonSchemaHandler, ValidationError, ValidationInfo, field_validator
 from pydantic_core import core_schema
 
 from modyn.core.config.data import DataSection
 from modyn.core.config.evaluation import EvaluationDataset, EvaluationHandler, EvaluationSection
 from modyn.core.config.inline import is_reference
+from modyn.core.config.model_storage import IncrementalModelStrategy, ModelStorageSection, RetentionSection
 from modyn.core.config.problems import nearest, nested_error, planned_error, relation_error
-from modyn.core.config.published import Reading
 from modyn.core.config.sections import Section
 from modyn.core.config.training import (
     CheckpointingSection,
@@ -39,7 +39,6 @@ __all__ = [
     "EvaluationDataset",
     "EvaluationHandler",
     "EvaluationSection",
-    "FullModelStrategy",
     "IncrementalModelStrategy",
     "LrSchedulerSection",
     "ModelSection",
@@ -48,6 +47,7 @@ __all__ = [
     "ParamGroup",
     "PipelineConfig",
     "PipelineSection",
+    "RetentionSection",
     "Section",
     "TrainingSection",
     "checked_model_config",
@@ -130,34 +130,6 @@ def _config_schema(model: str) -> dict[str, Any]:
     return {"if": {"properties": {"id": {"const": model}}, "required": ["id"]}, "then": body}
 
 
-class FullModelStrategy(Section):
-    """How the published system stored whole models."""
-
-    name: Literal["PyTorchFullModel", "BinaryFullModel"] = Field(description="Its file format.")
-    zip: bool | None = Field(None, description="Whether it was compressed.")
-    zip_algorithm: str = Field("ZIP_DEFLATED", description="How it was compressed.")
-    config: dict[str, Any] = Field({}, description="Options of the strategy.")
-
-
-class IncrementalModelStrategy(Section):
-    """How the published system stored differences of models."""
-
-    name: Literal["WeightsDifference"] = Field(description="The kind of difference.")
-    full_model_interval: PositiveInt | None = Field(None, description="A whole model at every n-th trigger.")
-    zip: bool | None = Field(None, description="Whether it was compressed.")
-    zip_algorithm: str = Field("ZIP_DEFLATED", description="How it was compressed.")
-    config: dict[str, Any] = Field({}, description="Options of the strategy.")
-
-
-class ModelStorageSection(Section):
-    """How models are stored; accepted, but every model is stored whole as safetensors, named by its content."""
-
-    full_model_strategy: FullModelStrategy | None = Field(None, description="Has no effect in this release.")
-    incremental_model_strategy: IncrementalModelStrategy | None = Field(
-        None, description="Has no effect in this release."
-    )
-
-
 class PipelineConfig(Section):
     """One pipeline."""
 
@@ -177,19 +149,23 @@ class PipelineConfig(Section):
         description="Which samples to train on.",
     )
     training: TrainingSection = Field(TrainingSection(), description="How to train at each trigger.")
-    model_storage: ModelStorageSection | None = Field(None, description="Accepted for old pipelines; no effect.")
+    model_storage: ModelStorageSection | None = Field(
+        None, description="How models are stored, and how long; null: whole, and for good."
+    )
     evaluation: EvaluationSection | None = Field(None, description="What the models are scored on; none by default.")
 
-    @field_validator("model_storage")
+    @field_validator("training")
     @classmethod
-    def _note_model_storage(
-        cls, section: ModelStorageSection | None, info: ValidationInfo
-    ) -> ModelStorageSection | None:
-        if section is not None and isinstance(info.context, Reading):
-            info.context.notice(
-                ("model_storage",), "has no effect: every model is stored whole, as safetensors named by its content"
+    def _check_one_process(cls, training: TrainingSection, info: ValidationInfo) -> TrainingSection:
+        policy = info.data.get("selection_strategy")
+        if policy is not None and policy.downsamples and training.world_size > 1:
+            key = "processes" if training.device == "cpu" else "gpus"
+            text = (
+                f"value {training.world_size}: downsampling (selection_strategy.downsampling_config) needs one process "
+                "that sees all samples; expected 1, or no downsampling"
             )
-        return section
+            raise relation_error([((key,), text)])
+        return training
 
     @field_validator("evaluation")
     @classmethod

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationInfo, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+)
 
+from modyn.core.config.inline import is_reference
 from modyn.core.config.problems import nearest, planned_error, relation_error
 from modyn.core.config.sections import Device, ModelReference, Section, Seed
+from modyn.core.plugins.callbacks import CALLBACKS, Callback
 
 
 class ParamGroup(Section):
@@ -22,16 +33,11 @@ class OptimizerSection(Section):
     """One optimizer."""
 
     name: str = Field("default", min_length=1, description="What lr_scheduler.optimizers calls it.")
-    algorithm: str = Field("AdamW", min_length=1, description="Name of a class in torch.optim.")
-    source: Literal["PyTorch", "APEX"] = Field("PyTorch", description="Library the optimizer comes from.")
+    algorithm: str = Field("AdamW", min_length=1, description="Name of a class of the source.")
+    source: Literal["PyTorch", "APEX"] = Field(
+        "PyTorch", description="torch.optim, or apex.optimizers of NVIDIA Apex where it is installed."
+    )
     param_groups: list[ParamGroup] = Field([ParamGroup()], min_length=1, description="Parameters it updates.")
-
-    @field_validator("source")
-    @classmethod
-    def _apex_is_planned(cls, source: str) -> str:
-        if source == "APEX":
-            raise planned_error("optimizer source 'APEX'")
-        return source
 
 
 class CriterionSection(Section):
@@ -44,8 +50,14 @@ class CriterionSection(Section):
 class LrSchedulerSection(Section):
     """A learning-rate schedule, started afresh at each trigger."""
 
-    name: str = Field(min_length=1, description="Name of a class in torch.optim.lr_scheduler.")
-    source: Literal["PyTorch", "Custom"] = Field("PyTorch", description="Where the class comes from.")
+    name: str = Field(
+        min_length=1, description="Name of a class in torch.optim.lr_scheduler; of a custom one module:attribute."
+    )
+    source: Literal["PyTorch", "Custom"] = Field(
+        "PyTorch",
+        description="Custom: name is a callable of your own; it gets the optimizers and the config, and returns what "
+        "has step().",
+    )
     step_every: Literal["epoch", "batch"] = Field("epoch", description="When it steps.")
     optimizers: list[str] = Field(["default"], min_length=1, description="Names of the optimizers it drives.")
     config: dict[str, Any] = Field(
@@ -55,9 +67,15 @@ class LrSchedulerSection(Section):
 
     @field_validator("source")
     @classmethod
-    def _custom_is_planned(cls, source: str) -> str:
-        if source == "Custom":
-            raise planned_error("learning-rate scheduler source 'Custom'")
+    def _check_reference(cls, source: str, info: ValidationInfo) -> str:
+        name = info.data.get("name")
+        if source == "Custom" and name == "DLRMScheduler":
+            raise planned_error("learning-rate scheduler 'DLRMScheduler'")
+        if name is not None and is_reference(name) != (source == "Custom"):
+            raise ValueError(
+                "expected PyTorch with the name of a class of torch.optim.lr_scheduler, or Custom with a name of the "
+                "form module:attribute"
+            )
         return source
 
     @field_validator("optimizers")
@@ -69,31 +87,82 @@ class LrSchedulerSection(Section):
 
 
 class CheckpointingSection(Section):
-    """Saving the state of a training while it runs."""
+    """Saving the state of a training while it runs, so that one that is killed goes on where it was."""
 
-    activated: bool = Field(False, description="Whether to save checkpoints.")
+    ignored_keys: ClassVar[Mapping[str, str]] = {"path": "checkpoints are kept in the server's state directory"}
+
+    activated: bool = Field(True, description="Whether to save checkpoints.")
     interval: PositiveInt | None = Field(None, description="Batches between two checkpoints.")
-    path: str | None = Field(None, description="Folder for checkpoints.")
+    seconds: PositiveFloat | None = Field(
+        None, description="Seconds between two checkpoints; 60 if no interval is given either."
+    )
 
-    @field_validator("activated")
+    @property
+    def every_seconds(self) -> float | None:
+        """Seconds between two checkpoints; None: only batches count."""
+        return 60.0 if self.seconds is None and self.interval is None else self.seconds
+
+
+class GradientClippingSection(Section):
+    """Bounds of gradients, applied before each optimizer step."""
+
+    max_norm: PositiveFloat | None = Field(None, description="Scale all gradients down to this norm over all of them.")
+    norm_type: PositiveFloat = Field(2.0, description="Which norm: 2 is the Euclidean one.")
+    max_value: PositiveFloat | None = Field(
+        None, validate_default=True, description="Clamp each entry of the gradients to [-max_value, max_value]."
+    )
+
+    @field_validator("max_value")
     @classmethod
-    def _activation_is_planned(cls, activated: bool) -> bool:
-        if activated:
-            raise planned_error("checkpointing")
-        return activated
+    def _check_one(cls, max_value: float | None, info: ValidationInfo) -> float | None:
+        if (max_value is None) == (info.data.get("max_norm") is None):
+            raise ValueError("expected either max_norm or max_value")
+        return max_value
+
+
+class CompileSection(Section):
+    """Options of ``torch.compile``."""
+
+    mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None = Field(
+        None, description="What to optimise for."
+    )
+    backend: str = Field("inductor", min_length=1, description="Which compiler.")
+    dynamic: bool | None = Field(None, description="Whether shapes may vary; null: as torch finds out.")
+    fullgraph: bool = Field(False, description="Fail where the model cannot be compiled as one graph.")
+
+
+class EarlyStoppingSection(Section):
+    """Ends a training when the loss on samples that it does not train on stops falling."""
+
+    validation_share: float = Field(
+        0.1, gt=0, lt=1, description="Share of the training set that is held out; which samples depends on the seed."
+    )
+    patience: PositiveInt = Field(1, description="Epochs without a lower loss after which the training ends.")
+    min_delta: NonNegativeFloat = Field(0.0, description="By how much a loss must be lower to count as lower.")
+    restore_best: bool = Field(True, description="Keep the weights of the epoch with the lowest loss.")
+
+
+def _switch(value: Any) -> Any:
+    """``compile: true`` and ``false`` as the section."""
+    if value is True:
+        return {}
+    return None if value is False else value
 
 
 class TrainingSection(Section):
     """How to train at each trigger."""
 
     ignored_keys: ClassVar[Mapping[str, str]] = {
-        "dataloader_workers": "samples are read in whole batches ahead of training; set threads for the computation",
         "num_prefetched_partitions": "training sets are read as slices of one file, there are no partitions",
         "parallel_prefetch_requests": "training sets are read as slices of one file, there are no partitions",
-        "enable_accurate_gpu_measurements": "times in the report do not need it",
     }
 
-    gpus: PositiveInt = Field(1, description="How many GPUs one training uses, where device is a GPU.")
+    gpus: PositiveInt = Field(
+        1, description="How many GPUs one training uses, from device on; each has a process of its own."
+    )
+    processes: PositiveInt = Field(
+        1, description="How many processes share one training on the CPU, with threads each."
+    )
     epochs_per_trigger: PositiveInt = Field(1, description="Passes over the training set at each trigger.")
     num_samples_to_pass: list[PositiveInt] | None = Field(
         None,
@@ -102,14 +171,37 @@ class TrainingSection(Section):
         "use epochs_per_trigger.",
     )
     batch_size: PositiveInt = Field(64, description="Samples per batch.")
-    device: Device = Field("cpu", description="cpu, cuda or cuda:N.")
+    gradient_accumulation: PositiveInt = Field(
+        1, description="Batches per optimizer step: their gradients are averaged over all of their samples."
+    )
+    gradient_clipping: GradientClippingSection | None = Field(None, description="Bounds of gradients; none by default.")
+    device: Device = Field("cpu", validate_default=True, description="cpu, cuda or cuda:N.")
     threads: PositiveInt | None = Field(
         1,
         description="CPU threads of a job. A fixed number, because other numbers give other bits; raise it for large "
         "models on a CPU. null: all CPUs of the server.",
     )
+    dataloader_workers: NonNegativeInt = Field(
+        0,
+        description="Processes that run your functions of single samples (bytes_parser_function, transformations); "
+        "0: in the training process. Whatever parses whole batches needs none.",
+    )
     amp: bool = Field(False, description="Automatic mixed precision.")
+    amp_dtype: Literal["bfloat16", "float16"] | None = Field(
+        None, description="Lower precision of amp; null: float16 on GPUs, bfloat16 on the CPU."
+    )
     grad_scaler_config: dict[str, Any] | None = Field(None, description="Keyword arguments of torch's GradScaler.")
+    compile: Annotated[CompileSection | None, BeforeValidator(_switch)] = Field(
+        None, description="Compile the model with torch.compile: true, or its options."
+    )
+    step: str | None = Field(
+        None,
+        description="module:function of your own, called as function(model, batch, context) for each batch; returns "
+        "the loss. By default model and criterion.",
+    )
+    callbacks: list[Annotated[Callback, CALLBACKS.field()] | str] = Field(
+        [], description="Called while training: plug-ins by name, or module:attribute of your own."
+    )
     shuffle: bool = Field(True, description="Shuffle the whole training set in each epoch.")
     drop_last_batch: bool = Field(False, description="Leave out a last batch that is not full.")
     use_previous_model: bool = Field(
@@ -119,6 +211,21 @@ class TrainingSection(Section):
     initial_model_id: ModelReference | None = Field(
         None, validate_default=True, description="Digest of the stored model to start from, if pretrained."
     )
+    initial_model_prefix: str | None = Field(
+        None,
+        min_length=1,
+        description="Take only weights from the initial model whose names begin with this, such as backbone.; the rest "
+        "stays random.",
+    )
+    optimizer_state: Literal["reset", "keep"] = Field(
+        "reset", description="Whether optimizers go on with the state they had at the end of the previous training."
+    )
+    new_classes: Literal["error", "grow"] = Field(
+        "error",
+        description="What to do when the training set has labels beyond the model's classes: fail, or give its last "
+        "layer more outputs.",
+    )
+    early_stopping: EarlyStoppingSection | None = Field(None, description="End a training early; off by default.")
     seed: Seed = Field(0, description="Of everything random in the pipeline.")
     optimizers: list[OptimizerSection] = Field(
         [OptimizerSection()], min_length=1, description="At least one; names must differ."
@@ -127,13 +234,57 @@ class TrainingSection(Section):
     lr_scheduler: LrSchedulerSection | None = Field(None, description="Learning-rate schedule; none by default.")
     checkpointing: CheckpointingSection = Field(CheckpointingSection(), description="Saving state while training.")
     record_loss_every: NonNegativeInt = Field(0, description="Report the loss every n batches; 0: per epoch only.")
+    enable_accurate_gpu_measurements: bool = Field(
+        False, description="Wait for the GPU before and after each timed part of a batch; slower."
+    )
 
-    @field_validator("gpus")
+    @property
+    def world_size(self) -> int:
+        """Processes of one training."""
+        return self.processes if self.device == "cpu" else self.gpus
+
+    def prefix_of(self, initial_model: str | None) -> str:
+        """How the names of weights begin that are taken from a model that a training starts from; empty: all are.
+
+        Where a stored model is named, only that is taken in part: later triggers continue their own.
+        """
+        named = self.initial_model_id if self.initial_model == "pretrained" else None
+        return (self.initial_model_prefix or "") if named is None or named == initial_model else ""
+
+    @field_validator("device")
     @classmethod
-    def _several_gpus_are_planned(cls, gpus: int) -> int:
-        if gpus > 1:
-            raise planned_error("training on several GPUs")
-        return gpus
+    def _check_processes(cls, device: str, info: ValidationInfo) -> str:
+        if device != "cpu" and info.data.get("processes", 1) > 1:
+            raise ValueError("processes are for the CPU; give the number of GPUs as gpus")
+        if device == "cpu" and info.data.get("gpus", 1) > 1:
+            raise ValueError("gpus is more than 1; expected cuda or cuda:N, or processes for the CPU")
+        return device
+
+    @field_validator("amp_dtype")
+    @classmethod
+    def _check_amp(cls, dtype: str | None, info: ValidationInfo) -> str | None:
+        if dtype is not None and info.data.get("amp") is False:
+            raise ValueError("has no effect without amp: true")
+        return dtype
+
+    @field_validator("step")
+    @classmethod
+    def _check_step(cls, step: str | None) -> str | None:
+        if step is not None and not is_reference(step):
+            raise ValueError("expected module:function, such as my_project.steps:distil")
+        return step
+
+    @field_validator("callbacks")
+    @classmethod
+    def _check_callbacks(cls, callbacks: list[Callback | str]) -> list[Callback | str]:
+        wrong = [(i, text) for i, text in enumerate(callbacks) if isinstance(text, str) and not is_reference(text)]
+        if wrong:
+            names = ", ".join(CALLBACKS.names())
+            raise relation_error(
+                ((i,), f"value {text!r}: expected module:attribute, or a mapping with the key 'name' (one of {names})")
+                for i, text in wrong
+            )
+        return callbacks
 
     @field_validator("initial_model_id")
     @classmethod

@@ -121,7 +121,10 @@ class SourceFormat(Plugin, ABC):
     roles: dict[str, SampleRole] = Field(
         {}, description="Roles of files by glob; the first that matches counts, and `role` where none does."
     )
-    poll_seconds: PositiveFloat = Field(1.0, description="Pause between two looks at the folder, in live mode.")
+    poll_seconds: PositiveFloat = Field(
+        1.0,
+        description="Pause between two looks at the folder, in live mode; Linux says sooner if a local file is new.",
+    )
     settle_seconds: float = Field(
         1.0, ge=0, description="A file is complete once its size and time did not change for this long."
     )

@@ -25,5 +25,5 @@ MODELS: Registry[ModelPlugin] = Registry(
     key="id",
     package="modyn.models.zoo",
     group="modyn.models",
-    planned=("ArticleNet", "DLRM", "FmowNet", "YearbookNet", "SmallYearbookNet", "ResNet152", "Dummy"),
+    planned=("ArticleNet", "DLRM", "FmowNet"),
 )

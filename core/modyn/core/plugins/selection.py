@@ -86,6 +86,11 @@ class SelectionPolicy(Plugin, ABC):
         """How the training job narrows the training set of a trigger further; None: not at all."""
         return None
 
+    @property
+    def downsamples(self) -> bool:
+        """Whether training jobs narrow the training set of any trigger further."""
+        return False
+
 
 class PresamplingStrategy(Proportion, ABC):
     """First stage of a ``CoresetStrategy``: narrows the data at the selector, without a model."""

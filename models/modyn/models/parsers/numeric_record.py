@@ -43,6 +43,10 @@ class NumericRecordParser(Parser):
     def reads(self) -> tuple[str, ...]:
         return () if self.column is None else (self.column,)
 
+    @property
+    def separable(self) -> bool:
+        return True
+
     def parse(self, columns: Mapping[str, pa.Array]) -> Inputs:
         name, array = single_binary(columns, self.column, _WHO)
         stored = np.dtype(self.dtype).newbyteorder("<" if self.byteorder == "little" else ">")

@@ -1,4 +1,4 @@
-"""ResNet-18 and ResNet-50 (He et al., "Deep residual learning for image recognition", CVPR 2016)."""
+"""ResNet-18, ResNet-50 and ResNet-152 (He et al., "Deep residual learning for image recognition", CVPR 2016)."""
 
 from __future__ import annotations
 
@@ -72,3 +72,13 @@ class ResNet50(_ResNetPlugin):
         from modyn.models.modules.resnet import Bottleneck
 
         return self._build(Bottleneck, (3, 4, 6, 3))
+
+
+@MODELS.register("ResNet152")
+class ResNet152(_ResNetPlugin):
+    """ResNet-152: 60.2 M parameters with 1000 classes. Parameter names are those of torchvision."""
+
+    def build(self) -> ResNet:
+        from modyn.models.modules.resnet import Bottleneck
+
+        return self._build(Bottleneck, (3, 8, 36, 3))

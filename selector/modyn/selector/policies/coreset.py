@@ -148,3 +148,9 @@ class CoresetStrategy(TailPolicy):
         if isinstance(config, DownsamplingSchedule):
             config = config.at(trigger_index - self.warmup_triggers)
         return None if isinstance(config, NoDownsampling) else config
+
+    @property
+    def downsamples(self) -> bool:
+        config = self.downsampling_config
+        strategies = config.downsampling_list if isinstance(config, DownsamplingSchedule) else [config]
+        return not all(isinstance(strategy, NoDownsampling) for strategy in strategies)

@@ -23,6 +23,10 @@ class IrreducibleLossTraining(TrainingSection):
             ("num_samples_to_pass", "initial_model", "initial_model_id"),
             "the model is trained for epochs_per_trigger, from random weights or those of the trigger before",
         ),
+        **dict.fromkeys(
+            ("step", "callbacks", "early_stopping"),
+            "the model is trained by its criterion on all that is held out for it",
+        ),
         "checkpointing": "the model is trained as a part of the pipeline's training",
     }
 

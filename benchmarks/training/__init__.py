@@ -1,0 +1,1 @@
+"""Measurements of training, one module a subject (see ``bench_training``)."""

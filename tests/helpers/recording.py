@@ -1,0 +1,52 @@
+"""Callbacks of a user, good and bad."""
+
+from __future__ import annotations
+
+import torch
+
+from modyn.core.plugins.callbacks import TrainingEvents, TrainingView
+
+
+class Recorder(TrainingEvents):
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_begin(self, view: TrainingView) -> None:
+        self.seen.append("begin")
+
+    def on_batch_begin(self, view: TrainingView) -> None:
+        self.seen.append(f"batch {view.epoch}.{view.batches}")
+
+    def on_before_step(self, view: TrainingView) -> None:
+        self.seen.append("before")
+
+    def on_batch_end(self, view: TrainingView, loss: torch.Tensor) -> None:
+        self.seen.append(f"end {view.batches} {view.samples} {loss.requires_grad}")
+
+    def on_epoch_end(self, view: TrainingView, loss: float) -> None:
+        self.seen.append(f"epoch {view.epoch} {loss > 0}")
+
+    def on_end(self, view: TrainingView) -> None:
+        self.seen.append("done")
+
+
+RECORDER = Recorder()
+
+
+def recorder() -> Recorder:
+    return RECORDER
+
+
+class Broken(TrainingEvents):
+    def on_batch_end(self, view: TrainingView, loss: torch.Tensor) -> None:
+        raise RuntimeError("disk full")
+
+
+def number() -> int:
+    return 3
+
+
+def needs_more(path: str) -> Recorder:
+    return Recorder()
