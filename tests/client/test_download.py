@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from modyn.client import Client, load_model
 from modyn.client.cli import app
-from modyn.client.export import _receive, check_target
+from modyn.client.export import DESCRIPTION, _receive, check_target
 from modyn.core.errors import AlreadyExistsError, CorruptDataError, InvalidInputError
+from modyn.models import exported
 from modyn.models.exported import load_decoder, load_example
 from modyn.proto.trainer_server_pb2 import ExportedPiece
 from tests.helpers.streams import pipeline_tree, project
@@ -151,14 +152,17 @@ def test_the_command_and_folders_that_are_there(trained: tuple[Client, Path], tm
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("precious")
-    refused = download()
-    assert refused.exit_code == 2
-    assert "--force" in refused.stderr
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    for options in ([], ["--force"]):
+        refused = download(*options)
+        assert refused.exit_code == 2
+        assert "no downloaded model" in refused.stderr
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    (tmp_path / "out" / "mine.txt").rename(tmp_path / "out" / DESCRIPTION)  # as if it had been downloaded
+    assert "--force" in download().stderr
     done = download("--force")
     assert done.exit_code == 0, done.stderr
     assert "9 files" in done.stdout
-    assert not (tmp_path / "out" / "mine.txt").exists()
+    assert (tmp_path / "out" / exported.DESCRIPTION).read_text() != "precious"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]  # nothing temporary is left
     with pytest.raises(AlreadyExistsError):
         check_target(tmp_path / "out", force=False)

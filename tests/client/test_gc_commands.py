@@ -114,6 +114,17 @@ def test_what_cannot_be(folder: Path, arguments: list[str], message: str) -> Non
     assert message in " ".join(result.stderr.replace("│", " ").split())
 
 
+def test_gc_with_another_catalog_removes_nothing(folder: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (folder / ".modyn").rglob("*.safetensors")}
+    other = f"sqlite:///{folder / 'other.db'}"
+    for only in ([], ["--only", "training-sets"], ["--only", "outcomes"], ["--dry-run"]):
+        refused = modyn(folder, "gc", "--older-than", "0s", "--catalog", other, *only)
+        assert refused.exit_code == 1
+        assert "belongs to another catalog" in refused.stderr
+    assert before
+    assert all(path.stat().st_mtime_ns == modified for path, modified in before.items())
+
+
 def test_gc_says_what_it_would_remove_and_removes_it(folder: Path) -> None:
     assert "nothing to remove" in said(folder, "gc")
     planned = json.loads(said(folder, "gc", "--dry-run", "--older-than", "0s", "--json"))

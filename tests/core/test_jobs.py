@@ -107,6 +107,27 @@ def test_an_entry_point_that_does_not_exist(launcher: ForkServerLauncher, tmp_pa
         list(job.events())
 
 
+def test_jobs_import_from_where_their_server_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity of user code is found in the server; a job must not find other modules, such as those of a folder
+    that the server was started in."""
+    code = "def run(payload, emit):\n    emit(__file__.encode())\n"
+    for folder in ("there", "here"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "found_where.py").write_text(code)
+    (tmp_path / "here" / "only_here.py").write_text(code)
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.syspath_prepend(str(tmp_path / "there"))
+    launcher = ForkServerLauncher([])
+    try:
+        log = tmp_path / "log.txt"
+        job = launcher.launch(JobDescription("found_where:run", b"", log, "a job"))
+        assert [event.decode() for event in job.events()] == [str(tmp_path / "there" / "found_where.py")]
+        with pytest.raises(JobFailedError, match="only_here"):
+            list(launcher.launch(JobDescription("only_here:run", b"", log, "a job")).events())
+    finally:
+        launcher.close()
+
+
 def test_a_job_that_kills_itself_takes_nothing_with_it(launcher: ForkServerLauncher, tmp_path: Path) -> None:
     with pytest.raises(JobFailedError, match=r"killed by SIGKILL; out of memory, or killed from outside \(no output"):
         list(launcher.launch(describe("suicide", tmp_path)).events())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,6 +77,20 @@ def test_a_metric_that_does_not_fit_stops_a_pipeline_before_its_first_training(c
     assert not client.models(ended.id)
 
 
+def test_files_that_cannot_be_read_are_told(client: Client, tmp_path: Path) -> None:
+    """All of them are an error, as when the pipeline runs; some are a notice."""
+    source = {**pipeline_tree()["data"]["source"], "label": "lable"}
+    with pytest.raises(
+        InvalidInputError, match=r"data.dataset_id: .*no samples; files set aside:\n .*'lable' is missing"
+    ):
+        client.check(project(tmp_path, data=data("misspelt", source=source)))
+    pipeline = project(tmp_path, data=data("damaged"))
+    (tmp_path / "data" / "broken.parquet").write_bytes(b"PAR1")
+    first = client.check(pipeline)[0]
+    assert first.found == "damaged: 480 samples"
+    assert "broken.parquet: " in first.notices[0]
+
+
 def test_a_live_pipeline_without_data_is_checked_at_its_first_trigger(client: Client, tmp_path: Path) -> None:
     client.register_dataset("live")
     section = {"dataset_id": "live"}
@@ -87,6 +103,24 @@ def test_a_live_pipeline_without_data_is_checked_at_its_first_trigger(client: Cl
     with pytest.raises(InvalidInputError, match=FITS_NOT):
         raise InvalidInputError(ended.error.message)
     assert not client.models(pipeline_id)
+
+
+def test_stopping_a_pipeline_ends_its_checks(tmp_path: Path) -> None:
+    """One that never ends would keep its processors from all trainings to come."""
+    (tmp_path / "parser_that_hangs.py").write_text("def parse(columns):\n    while True:\n        pass\n")
+    sections: dict[str, Any] = {"training": {"batch_size": 16, "threads": os.cpu_count()}, "evaluation": None}
+    hanging = project(tmp_path, data=data("hangs", parser="parser_that_hangs:parse"), **sections)
+    state = tmp_path / "state"
+    with Client.embedded(state) as client:
+        pipeline_id = client.submit(hanging)
+        deadline = time.monotonic() + 60
+        while not list((state / "jobs" / pipeline_id).glob("check-*.log")):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        client.stop(pipeline_id)
+        assert client.wait(pipeline_id).status == Pipeline.STOPPED
+        fine = write_pipeline(tmp_path, data=data("hangs"), **sections)
+        assert len(client.check(fine)) == 2
 
 
 def test_validate_deep(tmp_path: Path, client: Client) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from modyn.core.plugins.callbacks import TrainingEvents, TrainingView
@@ -37,6 +39,30 @@ RECORDER = Recorder()
 
 def recorder() -> Recorder:
     return RECORDER
+
+
+class Warming:
+    """A learning-rate schedule that holds the groups of its optimizers, as one of a user's own may."""
+
+    def __init__(self, optimizers: list[torch.optim.Optimizer], steps: int) -> None:
+        self.groups = [(group, group["lr"]) for optimizer in optimizers for group in optimizer.param_groups]
+        self.steps, self.done = steps, 0
+        self.step()
+
+    def step(self) -> None:
+        self.done += 1
+        self.set_rates()
+
+    def set_rates(self) -> None:
+        for group, lr in self.groups:
+            group["lr"] = lr * min(1.0, self.done / self.steps)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.done = state["done"]
+        self.set_rates()
 
 
 class Broken(TrainingEvents):

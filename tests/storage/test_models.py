@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import textwrap
@@ -227,6 +228,17 @@ def test_what_nobody_keeps_is_collected(storage: StorageServer) -> None:
     assert [(g.name, g.num_bytes) for g in collected] == [(g.name, g.num_bytes) for g in named]
     assert {path.stem for path in storage.state.folder("models").iterdir()} == {first, second}
     assert [garbage.name for garbage in storage.stub.CollectModelGarbage(CollectGarbageRequest())] == [second, first]
+
+
+def test_a_model_that_is_about_to_be_used_is_not_collected(storage: StorageServer) -> None:
+    digests = chain(storage, 3)
+    for path in storage.state.folder("models").iterdir():
+        os.utime(path, (1.0, 1.0))
+    used = storage.stub.DescribeModel(FetchModelRequest(digest=digests[1], used=True))
+    assert used.stored_at > 1.0
+    collected = storage.stub.CollectModelGarbage(CollectGarbageRequest(older_than_seconds=1000))
+    assert [garbage.name for garbage in collected] == [digests[2]], "nor what it is a difference from"
+    assert fetch_model(storage.stub, digests[1]) == weights(1)
 
 
 def test_leftovers_of_a_crash_are_harmless(storage: StorageServer) -> None:

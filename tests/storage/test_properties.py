@@ -25,7 +25,7 @@ from tests.storage.workload import numbers_of
 Column, Order = ReadColumnsRequest.Column, ReadColumnsRequest.Order
 COLUMNS = [Column.TIMESTAMP, Column.LABEL, Column.ARRIVAL, Column.ROLE]
 FORMATS = ["csv", "jsonl", "parquet", "arrow", "binary", "numpy"]
-SEQUENCES, STEPS = 8, 15
+SEQUENCES, STEPS = 5, 15
 
 
 @dataclass

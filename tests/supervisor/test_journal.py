@@ -5,6 +5,7 @@ import shutil
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -204,3 +205,23 @@ def test_errors_may_hold_what_no_database_stores(any_catalog: Catalog) -> None:
     journal.add_failure(row.id, "a\0b")
     assert journal.pipeline(row.id).error == "output: \\0 \\udcff"
     assert journal.failures(row.id) == ["a\\0b"]
+
+
+def test_whose_models_others_have_too(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    ids = [new_pipeline(journal).id for _ in range(3)]
+    of_each: list[list[str | None]] = [["a", "b"], ["b", None, "c"], ["d"]]
+    for pipeline_id, models in zip(ids, of_each, strict=True):
+        rows = [TriggerRow(index, 0, "", 1, model=model, training_set="t") for index, model in enumerate(models)]
+        journal.add_triggers(pipeline_id, rows, cursor=1)
+
+    def found(**which: Any) -> list[tuple[int, str]]:
+        return [(row.pipeline_id, row.model) for row in journal.trained(**which)]
+
+    first, second, third = ids
+    assert found(having=["b"]) == [(first, "a"), (first, "b"), (second, "b"), (second, "c")]
+    assert found(having=["b"], besides=first) == [(second, "b"), (second, "c")]
+    assert found(having=["x"]) == []
+    assert found(besides=second) == [(first, "a"), (first, "b"), (third, "d")]
+    many = [f"{number}" for number in range(j.MAX_NAMED_IN_QUERY + 1)]
+    assert found(having=many) == found()

@@ -39,6 +39,11 @@ class Trainer(TrainerServerServicer):
         yield TrainEvent(result=TrainResult(model=self.rpc.address))
 
     def Check(self, request: CheckRequest, context: grpc.ServicerContext) -> CheckResult:
+        if request.training.trigger_index:
+            self.running += 1
+            while context.is_active():
+                time.sleep(0.01)
+            self.running -= 1
         return CheckResult(notices=[self.rpc.address])
 
 
@@ -111,10 +116,10 @@ def test_trainings_go_where_the_fewest_are(deployment: Deployment) -> None:
 
 def test_a_check_goes_to_a_server_that_answers(deployment: Deployment) -> None:
     deployment.trainers[0].rpc.stop(0)
-    assert list(deployment.servers.check(CheckRequest()).notices) == deployment.addresses[1:]
+    assert list(deployment.servers.check(CheckRequest(), deployment.stop).notices) == deployment.addresses[1:]
     deployment.trainers[1].rpc.stop(0)
     with pytest.raises(UnavailableError):
-        deployment.servers.check(CheckRequest())
+        deployment.servers.check(CheckRequest(), deployment.stop)
 
 
 def test_a_server_that_dies_while_it_trains_is_replaced_by_another(deployment: Deployment) -> None:
@@ -153,6 +158,24 @@ def test_stopping_ends_the_call(deployment: Deployment) -> None:
     deployment.threads[0].join(10)
     assert isinstance(deployment.errors[0], CancelledError)
     assert not deployment.notices
+
+
+def test_stopping_ends_a_check_at_the_server_too(deployment: Deployment) -> None:
+    request = CheckRequest(training=TrainRequest(trigger_index=1))
+
+    def check() -> None:
+        try:
+            deployment.servers.check(request, deployment.stop)
+        except CancelledError as error:
+            deployment.errors.append(error)
+
+    deployment.threads.append(threading.Thread(target=check))
+    deployment.threads[0].start()
+    deployment.wait(lambda: deployment.running() == [1, 0])
+    deployment.stop.stop()
+    deployment.threads[0].join(10)
+    assert deployment.errors
+    deployment.wait(lambda: deployment.running() == [0, 0])
 
 
 def test_a_dead_address_keeps_nobody_waiting_for_another(tmp_path: Path, deployment: Deployment) -> None:

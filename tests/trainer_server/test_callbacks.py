@@ -139,6 +139,11 @@ def test_a_module_that_is_not_there_is_said() -> None:
         fitted(network(), {"name": "FreezeLayers", "modules": ["model.7"]})
 
 
+def test_a_model_that_is_all_frozen_is_said() -> None:
+    with pytest.raises(InvalidInputError, match=r"0, 2 are all that the model trains; leave some of it"):
+        fitted(network(), {"name": "FreezeLayers", "modules": ["0", "2"], "epochs": 1})
+
+
 # ------------------------------------------------------------------------------------------ the user's own
 
 

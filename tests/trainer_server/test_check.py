@@ -22,6 +22,7 @@ SGD: dict[str, Any] = {"algorithm": "SGD", "param_groups": [{"config": {"lr": 0.
 
 CODE = """
 import torch
+from modyn.core.plugins.callbacks import TrainingEvents
 
 def bad_parser(columns):
     raise KeyError("pixels")
@@ -38,6 +39,19 @@ class TwoLayers(torch.nn.Module):
 
 def step(model, batch, context):
     return model(batch.inputs).mean().item()
+
+class Begun(TrainingEvents):
+    def on_begin(self, view):
+        self.seen = ["begin"]
+
+    def on_before_step(self, view):
+        self.seen.append("step")
+
+    def on_batch_end(self, view, loss):
+        self.seen.append("batch")
+
+    def on_epoch_end(self, view, loss):
+        raise ValueError(f"{self.seen} {loss > 0}")
 """
 
 
@@ -86,6 +100,14 @@ def test_what_fits_is_described(server: TrainingServer, dataset: str) -> None:
         ({"model": {"id": "MLP", "config": {"in_features": 4, "num_classes": 2}}}, "label 2 .* 2 classes"),
         ({"training": {"lr_scheduler": {"name": "NoSuchLR"}}}, "NoSuchLR"),
         ({"training": {"callbacks": ["mine:absent"]}}, "absent"),
+        (
+            {"training": {"callbacks": [{"name": "FreezeLayers", "modules": ["fc9"]}]}},
+            "FreezeLayers.modules: the model has no module 'fc9'",
+        ),
+        (  # told of everything from the beginning, as in a training
+            {"training": {"callbacks": ["mine:Begun"]}},
+            r"on_epoch_end raised ValueError: \['begin', 'step', 'batch'\] True",
+        ),
         ({"training": {"step": "mine:step"}}, "training.step: mine:step returned a float"),
         ({"training": {"compile": {"backend": "no_such"}}}, "training.compile.backend: 'no_such'"),
     ],

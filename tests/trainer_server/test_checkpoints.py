@@ -196,6 +196,31 @@ def test_every_process_writes_what_only_it_knows(tmp_path: Path) -> None:
     assert CheckpointFiles(tmp_path / "t", EVERY, Notices(), Rank(0)).load() is None
 
 
+def test_processes_go_on_asking_each_other_where_one_cannot_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the others would wait for its answer for good."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    asked: list[int] = []
+
+    class Asking(Rank):
+        def agreed(self, answer: bool) -> bool:
+            asked.append(self.rank)
+            return answer
+
+    notices = Notices()
+    ranks = [CheckpointFiles(tmp_path / "t", CheckpointingSection(), notices, Asking(rank)) for rank in range(2)]
+    for batches in (16, 32):
+        now += 60
+        for checkpoints, callbacks in zip(ranks, ({"0": {1, 2}}, {}), strict=True):  # only the first has a set
+            assert checkpoints.due(batches)
+            checkpoints.save({"parts": {"model": {}, "updates": {"pending": 0}, "callbacks": callbacks}})
+            assert not checkpoints.due(batches + 1)
+    assert asked == [0, 1, 0, 1]
+    assert len(notices) == 1
+
+
 def test_folders_of_single_calls_end_with_the_server(tmp_path: Path) -> None:
     state = StateDirectory(tmp_path).create()
     folders = CheckpointFolders(state)

@@ -54,13 +54,15 @@ def test_checkpoints_and_logs_go_once_nothing_in_them_is_young(state: StateDirec
         old(folder / "0", 9)
         old(folder / "1", hours)
         old(folder, 9)
-    for name, hours in (("1/train-0.log", 5.0), ("2/train-0.log", 5.0), ("2/train-1.log", 0.0)):
+    logs = (("1/train-0.log", 5.0), ("1/check-7-0.log", 5.0), ("2/train-0.log", 5.0), ("2/train-1.log", 0.0))
+    for name, hours in logs:
         log = state.path / "jobs" / name
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("...")
         old(log, hours)
     request = CollectGarbageRequest(dry_run=True, older_than_seconds=HOUR)
-    expected = [("checkpoint", "old", 8), ("job log", "1/train-0.log", 3), ("job log", "2/train-0.log", 3)]
+    expected = [("checkpoint", "old", 8)]
+    expected += [("job log", name, 3) for name in ("1/train-0.log", "2/train-0.log", "1/check-7-0.log")]
     assert [(one.kind, one.name, one.num_bytes) for one in collect(state, request)] == expected
     request.dry_run = False
     assert [(one.kind, one.name, one.num_bytes) for one in collect(state, request)] == expected

@@ -249,10 +249,12 @@ def test_apex_that_is_not_installed_is_said_with_a_remedy() -> None:
 # ------------------------------------------------------------------------------------------- early stopping
 
 
-def test_early_stopping_restores_the_best_epoch() -> None:
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_early_stopping_restores_the_best_epoch(accumulation: int) -> None:
     """Validation labels are other ones than those trained on, so that it gets worse after some epochs."""
     judged = TensorFeed(INPUTS, torch.where(torch.arange(N) % 3 == 0, (LABELS + 1) % 3, LABELS), 8)
     options = {**sgd(lr=0.5, momentum=0.9), "epochs_per_trigger": 60, "early_stopping": {"patience": 3}}
+    options["gradient_accumulation"] = accumulation  # the last step of an epoch may come after its last batch
     options["callbacks"] = [{"name": "ExponentialMovingAverage", "decay": 0.5}]
     averaged = network()
     fitted = Fitted(averaged, feed(10), options, num_samples=N, validation=judged)

@@ -60,10 +60,30 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Linear(5, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.3), nn.Linear(8, 3))
 
 
+BODY_AND_HEAD = [
+    {"name": name, "algorithm": "SGD", "param_groups": [{"module": module, "config": {"lr": 0.1}}]}
+    for name, module in (("body", "0"), ("head", "4"))
+]
+
 CASES: dict[str, dict[str, Any]] = {
     "accumulated": {"gradient_accumulation": 3, "gradient_clipping": {"max_norm": 0.5}},
     "averaged": {"callbacks": [{"name": "ExponentialMovingAverage"}], "gradient_accumulation": 3},
     "frozen": {"callbacks": [{"name": "FreezeLayers", "modules": ["0"], "epochs": 2}]},
+    "frozen and scaled": {  # one of the optimizers has nothing to do at first, which scalers refuse
+        "callbacks": [{"name": "FreezeLayers", "modules": ["0"], "epochs": 2}],
+        "optimizers": BODY_AND_HEAD,
+        "amp": True,
+        "amp_dtype": "float16",
+        "gradient_clipping": {"max_norm": 0.5},
+    },
+    "own schedule": {
+        "lr_scheduler": {
+            "name": "tests.helpers.recording:Warming",
+            "source": "Custom",
+            "step_every": "batch",
+            "config": {"steps": "MODYN_NUM_BATCHES"},
+        },
+    },
     "scheduled": {
         "gradient_accumulation": 3,
         "lr_scheduler": {
@@ -104,3 +124,16 @@ def test_goes_on_where_it_was_cut(case: str) -> None:
         assert resumed.progress.telemetry(curve=True).losses == whole.progress.telemetry(curve=True).losses
         if whole.stopping is not None and resumed.stopping is not None:
             assert resumed.stopping.losses == whole.stopping.losses
+
+
+def test_what_choosing_took_counts_once() -> None:
+    memory, seconds = Memory(6), 1000.0
+
+    def run() -> float:
+        feed = TensorFeed(INPUTS, LABELS, 8)
+        feed.costs.score_seconds = seconds
+        return Fitted(network(), feed, {"epochs_per_trigger": 3}, num_samples=30, checkpoints=memory).seconds
+
+    with pytest.raises(CutError):
+        run()
+    assert seconds < run() < 1.5 * seconds

@@ -15,11 +15,13 @@ import pytest
 import torch
 from safetensors.torch import load as parse
 
+from modyn.core.config.training import EarlyStoppingSection
 from modyn.core.errors import InvalidInputError, JobFailedError, ModynError
 from modyn.core.jobs import ForkServerLauncher
 from modyn.core.values import to_value
 from modyn.proto.trainer_server_pb2 import TrainEvent, TrainRequest, TrainResult
 from modyn.storage.reader import fetch_model
+from modyn.trainer_server.validation import held_out
 from tests.helpers.code import CodeRoot
 from tests.helpers.training import TrainingServer
 
@@ -52,10 +54,12 @@ def notices(events: list[TrainEvent]) -> list[str]:
             "batch_size": 8, "epochs_per_trigger": 2, "gradient_accumulation": 2,
             "optimization_criterion": {"name": "CrossEntropyLoss", "config": {"weight": [0.2, 1.0, 3.0]}},
         }),
-        # a last batch of 1 for 3 processes: two have none; clipped, early stopping, another schedule
+        # a last batch of 1 for 3 processes: two have none; clipped, early stopping, another schedule,
+        # layers that are frozen at first
         (3, False, {
             "batch_size": 4, "epochs_per_trigger": 2, "gradient_clipping": {"max_norm": 0.1},
             "early_stopping": {"validation_share": 0.2, "patience": 5},
+            "callbacks": [{"name": "FreezeLayers", "modules": ["1"], "epochs": 1}],
             "lr_scheduler": {"name": "CosineAnnealingLR", "step_every": "batch", "config": {"T_max": 20}},
         }),
     ],
@@ -79,6 +83,60 @@ def test_equal_to_one_process(
     theirs = weights(server, together)
     for name, tensor in weights(server, alone).items():
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_processes_judge_the_model_that_is_stored(server: TrainingServer, dataset: str, code_root: CodeRoot) -> None:
+    """Batch statistics on the CPU are each process's own; those of the first are stored."""
+    code_root.write(
+        "normed.py",
+        """
+        import torch
+
+        def net():
+            return torch.nn.Sequential(torch.nn.BatchNorm1d(4, momentum=0.9), torch.nn.Linear(4, 3))
+        """,
+    )
+    stopping = EarlyStoppingSection(validation_share=0.3)
+    training = {"batch_size": 8, "processes": 2, "early_stopping": stopping.model_dump()}
+    digest = server.sets.put_range(dataset, 0, N)
+    result = server.train(
+        server.request(dataset, digest, model={"id": "normed:net"}, training=training, root=code_root)
+    )
+    model = torch.nn.Sequential(torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3)).eval()
+    model.load_state_dict(weights(server, result))
+    mask = held_out(np.arange(N), stopping, 0)
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(FEATURES[mask]))
+    expected = torch.nn.functional.cross_entropy(outputs, torch.from_numpy(LABELS[mask])).item()
+    assert list(result.validation_losses) == pytest.approx([expected], rel=1e-5)
+
+
+def test_each_process_forks_its_parsers(server: TrainingServer, dataset: str, code_root: CodeRoot) -> None:
+    """Before it meets the others: with threads it would have to start interpreters, which takes seconds."""
+    code_root.write(
+        "forked.py",
+        """
+        import sys
+
+        def twice(sample):
+            assert "modyn.trainer_server.elastic" in sys.modules
+            return 2 * sample
+        """,
+    )
+    results = [
+        server.train(
+            server.request(
+                dataset,
+                server.sets.put_range(dataset, 0, N),
+                model=MLP,
+                data={"transformations": ["forked:twice"]},
+                training={"batch_size": 8, "processes": 2, "dataloader_workers": workers},
+                root=code_root,
+            )
+        )
+        for workers in (0, 1)
+    ]
+    assert results[0].model == results[1].model
 
 
 FOREVER = {"epochs_per_trigger": 10_000_000, "batch_size": 10, "processes": 2, "checkpointing": {"activated": False}}

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from modyn.core.config.pipeline import CriterionSection
+from modyn.core.config.training import EarlyStoppingSection
 from modyn.core.errors import InvalidInputError, JobFailedError
 from modyn.proto.trainer_server_pb2 import ListModelsRequest, TrainRequest
 from modyn.trainer_server.batch import Batch
@@ -18,6 +19,7 @@ from modyn.trainer_server.losses import Loss
 from modyn.trainer_server.old_samples import OldSamples
 from modyn.trainer_server.parallel import Parallel
 from modyn.trainer_server.steps import OwnStep, StepBatch, StepContext
+from modyn.trainer_server.validation import held_out
 from tests.helpers.code import CodeRoot
 from tests.helpers.training import TrainingServer
 
@@ -98,6 +100,25 @@ def test_old_samples_are_those_of_earlier_sets(server: TrainingServer, dataset: 
     assert len({line.split(" ", 3)[3] for line in drawn[0]}) == len(drawn[0]) == 8  # each batch its own
 
 
+def test_old_samples_are_none_that_are_held_out(server: TrainingServer, dataset: str, code_root: CodeRoot) -> None:
+    stopping = EarlyStoppingSection(validation_share=0.3)
+    mask = held_out(np.arange(N), stopping, 0)
+    assert mask[:30].any()
+    assert mask[60:].any()
+    code_root.write(
+        "my_held_out.py",
+        f"""
+        def step(model, batch, context):
+            assert sorted(context.old_samples(1000).keys.tolist()) == {np.flatnonzero(~mask[:30]).tolist()}
+            return context.loss(model(batch.inputs), batch.labels)
+        """,
+    )
+    fields: dict[str, Any] = {"previous_training_sets": [server.sets.put_range(dataset, 0, 30)], "trigger_index": 1}
+    training = {"early_stopping": stopping.model_dump()}
+    result = server.train(request(server, dataset, code_root, "my_held_out:step", training=training, **fields))
+    assert result.samples_trained == np.count_nonzero(~mask[60:])
+
+
 def test_the_previous_model_draws_nothing(server: TrainingServer, dataset: str, code_root: CodeRoot) -> None:
     code_root.write(
         "my_previous.py",
@@ -106,12 +127,17 @@ def test_the_previous_model_draws_nothing(server: TrainingServer, dataset: str, 
             if context.previous_model is not None:
                 assert not context.previous_model.training
                 assert not any(p.requires_grad for p in context.previous_model.parameters())
+            assert (context.previous_model is None) == (context.trigger_index == 0)
             return context.loss(model(batch.inputs), batch.labels)
         """,
     )
     first = server.train(request(server, dataset, code_root, None)).model
-    with_one = server.train(request(server, dataset, code_root, "my_previous:step", previous_model=first))
-    assert with_one.model == first
+    again = {"trigger_index": 1, "seed": 4}
+    expected = server.train(request(server, dataset, code_root, None, **again)).model
+    with_one = server.train(request(server, dataset, code_root, "my_previous:step", previous_model=first, **again))
+    assert with_one.model == expected
+    # A model that the first trigger starts from is no trigger's.
+    server.train(request(server, dataset, code_root, "my_previous:step", initial_model=first))
 
 
 @pytest.mark.parametrize(

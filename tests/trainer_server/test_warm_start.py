@@ -195,6 +195,32 @@ def test_user_models_grow_by_their_own_method(train: Sequence, code_root: CodeRo
     assert train.weights(third)["prototypes"].shape == (6, 4)
 
 
+def test_outputs_count_wherever_their_layer_stands(train: Sequence, code_root: CodeRoot) -> None:
+    code_root.write(
+        "backwards.py",
+        """
+        import torch
+
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.head = torch.nn.Linear(8, 3)
+                self.body = torch.nn.Linear(4, 8)  # the last one, and wider than the outputs need to be
+
+            def forward(self, x):
+                return self.head(self.body(x).relu())
+        """,
+    )
+    result = train(SECOND, model={"id": "backwards:Net"}, training={"new_classes": "grow"}, root=code_root)
+    assert train.weights(result)["head.weight"].shape == (6, 8)
+
+
+def test_a_label_that_is_ignored_is_no_class(train: Sequence) -> None:
+    criterion = {"name": "CrossEntropyLoss", "config": {"ignore_index": 5}}
+    result = train(SECOND, training={"new_classes": "grow", "optimization_criterion": criterion})
+    assert result.num_outputs == 5
+
+
 def test_only_criteria_of_classes_can_grow(train: Sequence) -> None:
     training = {"new_classes": "grow", "optimization_criterion": {"name": "MSELoss"}}
     with pytest.raises(InvalidInputError, match="class indices, as CrossEntropyLoss takes them"):

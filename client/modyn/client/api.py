@@ -502,8 +502,8 @@ class Client:
         """The samples that a model was really trained on, and the weights of their losses.
 
         An epoch has rows only if it trained something else than the epoch before; epoch 0 always has. Without
-        downsampling these are its training set. Rows of epoch -1 are samples that only an auxiliary model was trained
-        on, such as the one that RHO-loss compares with.
+        downsampling these are its training set, with what early stopping held out of it. Rows of epoch -1 are samples
+        that only an auxiliary model was trained on, such as the one that RHO-loss compares with.
 
         Args:
             reference: as of :meth:`model`.
@@ -551,14 +551,14 @@ class Client:
 
         Args:
             reference: as of :meth:`model`.
-            folder: where to; must be empty or not there.
+            folder: where to; must be empty or not there, or an earlier download.
             onnx: write ``model.onnx`` too; its answers are compared with the model's.
-            force: replace what is in the folder.
+            force: replace an earlier download.
             key: of the sample that is the example; by default the first of the dataset.
             model, code: as of :meth:`load_model`.
 
         Raises:
-            AlreadyExistsError: the folder is not empty.
+            AlreadyExistsError: the folder is not empty, and no earlier download or not to be replaced.
             NotFoundError: there is no such model, or no sample.
             InvalidInputError: it is not known how to build it, or it cannot be an ONNX graph.
             NotAvailableError: the libraries for ONNX are not installed on the trainer server.

@@ -91,7 +91,7 @@ class LineDisplay(Display):
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._last = dict.fromkeys(("ingest", "data", "evaluation"), time.monotonic())
+        self._last = dict.fromkeys(("ingest", "data", "training", "evaluation"), time.monotonic())
         self._ingested = False
 
     def say(self, line: str) -> None:
@@ -114,6 +114,8 @@ class LineDisplay(Display):
             loss = f", loss {status.loss:.4f}" if status.HasField("loss") else ""
             how = "reused an earlier training" if status.reused else "trained"
             self.say(f"trigger {status.trigger_index}: {how}, {status.samples:,} sample passes{loss}")
+        elif (status.samples or status.queued) and self._due("training"):
+            self.say(_training(status))
 
     def evaluation(self, status: EvaluationStatus) -> None:
         if status.done:
@@ -165,13 +167,7 @@ class BarDisplay(Display):
         self._show("data", status.samples_seen, total, f"{seen} samples, {format_time(_clock(status))}")
 
     def training(self, status: TrainingStatus) -> None:
-        loss = f", loss {status.loss:.4f}" if status.HasField("loss") else ""
-        text = f"trigger {status.trigger_index}: {status.samples:,}/{status.total_samples:,} samples{loss}"
-        if status.queued:
-            text = f"trigger {status.trigger_index}: waits for a free device slot"
-        elif status.reused:
-            text = f"trigger {status.trigger_index}: reused an earlier training"
-        self._show("training", status.samples, status.total_samples or None, text)
+        self._show("training", status.samples, status.total_samples or None, _training(status))
 
     def evaluation(self, status: EvaluationStatus) -> None:
         text = f"{status.handler}: {status.predictions:,}/{status.total:,} predictions"
@@ -195,6 +191,18 @@ def display_for(stream: TextIO, *, triggers: bool = True) -> Display:
     display: Display = BarDisplay(console) if bars else LineDisplay(stream)
     display.shows_triggers = triggers
     return display
+
+
+def _training(status: TrainingStatus) -> str:
+    """Where a training stands."""
+    trigger = f"trigger {status.trigger_index}"
+    if status.queued:
+        return f"{trigger}: waits for a free device slot"
+    if status.reused:
+        return f"{trigger}: reused an earlier training"
+    loss = f", loss {status.loss:.4f}" if status.HasField("loss") else ""
+    speed = f", {status.telemetry.samples_per_second:,.0f} samples/s" if status.HasField("telemetry") else ""
+    return f"{trigger}: {status.samples:,} of {status.total_samples:,} sample passes{loss}{speed}"
 
 
 def _clock(status: DataStatus) -> int | None:

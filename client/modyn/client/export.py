@@ -22,6 +22,9 @@ from modyn.proto.common_pb2 import CodeOrigin, Interval
 from modyn.proto.trainer_server_pb2 import ExportedPiece, ExportModelRequest, ModelDescription
 from modyn.storage.reader import stream_columns
 
+DESCRIPTION = "modyn-model.json"
+"""The file by which a download is known, as in ``modyn.models.exported``, which imports torch."""
+
 
 @dataclass(frozen=True)
 class Downloaded:
@@ -40,15 +43,23 @@ class Downloaded:
 
 def check_target(folder: Path, *, force: bool) -> None:
     """
+    Args:
+        folder: to write.
+        force: replace a model that was downloaded to it before.
+
     Raises:
-        AlreadyExistsError: there is something in the folder, and it is not to be replaced.
+        AlreadyExistsError: there is something in the folder, and it is not to be replaced, or is no such model.
         InvalidInputError: it is no folder.
     """
     if folder.exists() and not folder.is_dir():
         raise InvalidInputError(f"--output {folder}: this is no folder; name another")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / DESCRIPTION).is_file():
+        raise AlreadyExistsError(f"--output {folder}: the folder is not empty, and no downloaded model; name another")
+    if not force:
         raise AlreadyExistsError(
-            f"--output {folder}: the folder is not empty; name another, or replace it with --force"
+            f"--output {folder}: the folder has a downloaded model; name another, or replace it with --force"
         )
 
 

@@ -6,6 +6,7 @@ models. Each service adds that it is old enough; what a running pipeline has mad
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, Literal, TypeAlias, get_args
@@ -44,6 +45,9 @@ def collect_garbage(
         yield from call(CollectGarbageRequest(dry_run=dry_run, older_than_seconds=age, keep=sorted(keep)))
 
     removed: set[str] = set()
+    if "models" not in kinds:  # storage says whether records are those of its state directory: before anything goes
+        for _ in peers.storage.CollectModelGarbage(CollectGarbageRequest(dry_run=True, older_than_seconds=math.inf)):
+            pass
     if "models" in kinds:
         for garbage in collected(peers.storage.CollectModelGarbage, needed):
             removed.add(garbage.name)

@@ -77,8 +77,10 @@ def print_model(
     if stored is not None:
         table.add_row("stored", _stored(stored.get(model.model)))
     out.print(table)
-    whole = not model.HasField("trained")
-    title = "trained on its whole training set in every epoch" if whole else "really trained, where an epoch differs"
+    title = "really trained, where an epoch differs"
+    if not model.HasField("trained"):
+        held_out = ", but for what early stopping held out" if model.result.validation_losses else ""
+        title = f"trained on its whole training set in every epoch{held_out}"
     shown = new_table(title, "from epoch", "samples", "sum of weights", "smallest", "largest", "first keys")
     for epoch in epochs[:EPOCHS_SHOWN]:
         more = ", …" if epoch.num_samples > len(epoch.first_keys) else ""
@@ -132,7 +134,10 @@ def _facts(m: ModelDescription) -> Iterator[tuple[str, str]]:
     yield "model", m.model
     yield "dataset", m.dataset
     yield "training set", m.training_set
-    yield "record of what was trained", m.trained if m.HasField("trained") else "none: the whole training set"
+    whole = "none: the whole training set"
+    if m.result.validation_losses:
+        whole += ", but for what early stopping held out"
+    yield "record of what was trained", m.trained if m.HasField("trained") else whole
     yield "initial model", m.initial_model if m.HasField("initial_model") else "none: random weights"
     yield "used by", _uses(m.uses, len(m.uses))
     yield "trained", format_time(m.trained_at)

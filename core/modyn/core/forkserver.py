@@ -43,7 +43,9 @@ def main() -> None:
     more = control.recv(MAX_CONTROL_BYTES)
     if not more:  # the server stopped while we imported
         return
-    for module in json.loads(more)["preload"]:
+    message = json.loads(more)
+    sys.path[:] = message["path"]
+    for module in message["preload"]:
         importlib.import_module(module)
     gc.collect()
     gc.freeze()  # children share these pages; a collection would copy them
@@ -237,7 +239,8 @@ class ForkServer:
         """The server is gone. Children are still dying: an interpreter that winds down would complain of their
         signals, so there is no winding down."""
         for pid in [*self._children, *(standby.pid for standby in self._standbys.there)]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # a standby that died a moment ago
+                os.kill(pid, signal.SIGKILL)
         os._exit(0)
 
 

@@ -178,7 +178,8 @@ class _ForkServerProcess:
     def __init__(self, preload: Sequence[str]) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            [sys.executable, "-m", "modyn.core.forkserver", str(theirs.fileno()), ",".join(preload)],
+            # -P: a folder that somebody happens to be in has no say in what `import` finds.
+            [sys.executable, "-P", "-m", "modyn.core.forkserver", str(theirs.fileno()), ",".join(preload)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             env={**os.environ, "PYTHONHASHSEED": "0"},  # sets in user code have the same order in every job
@@ -202,8 +203,9 @@ class _ForkServerProcess:
             raise UnavailableError(f"the process that starts jobs was not ready in {timeout_seconds:g} s") from None
 
     def complete(self, more: Sequence[str]) -> None:
-        """Nothing but these modules is imported any more."""
-        self._tell({"preload": list(more)})
+        """Nothing but these modules is imported any more, from where this process imports: the identity of user code is
+        found here."""
+        self._tell({"preload": list(more), "path": [os.path.abspath(entry) for entry in sys.path]})
 
     def warm_up(self, entry: str, argument: str) -> None:
         """Jobs begin like this from now on; read as soon as the process is ready."""

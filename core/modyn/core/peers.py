@@ -63,8 +63,8 @@ class Peers:
 
     @property
     def trainer_servers(self) -> tuple[str, ...]:
-        """Addresses of all trainer servers."""
-        return tuple(self.addresses.trainer_server.split(","))
+        """Addresses of all trainer servers, each once."""
+        return tuple(dict.fromkeys(self.addresses.trainer_server.split(",")))
 
     def trainer_server_at(self, address: str) -> TrainerServerStub:
         return TrainerServerStub(self._channel(address))

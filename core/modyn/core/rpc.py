@@ -353,6 +353,28 @@ class _Call:
         with _domain_errors():
             return self._inner(request, timeout=timeout, **options)
 
+    def future(self, request: Any, timeout: float | None = None, **options: Any) -> PendingCall:
+        with _domain_errors():
+            return PendingCall(self._inner.future(request, timeout=timeout, **options))
+
+
+class PendingCall:
+    """A call that is under way; ``cancel`` ends it from any thread."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+
+    def result(self) -> Any:
+        """The answer, once it is there."""
+        with _domain_errors():
+            try:
+                return self._call.result()
+            except grpc.FutureCancelledError:
+                raise CancelledError("the call was cancelled") from None
+
+    def cancel(self) -> None:
+        self._call.cancel()
+
 
 class _StreamCall:
     def __init__(self, inner: Any) -> None:
@@ -381,7 +403,7 @@ class ResponseStream:
 
 
 def cancel(stream: object) -> None:
-    """Cancels a server stream obtained from a stub (whose static type does not say that it can be)."""
+    """Cancels a server stream or a pending call of a stub (the static type does not say that it can be)."""
     cast("ResponseStream", stream).cancel()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -134,7 +135,12 @@ class OutcomeStore:
 
     def files(self) -> dict[str, os.stat_result]:
         """What is in the folder, by digest."""
-        return {path.stem: path.stat() for path in self._folder.glob("*.arrow") if path.name[0] != "."}
+        found: dict[str, os.stat_result] = {}
+        for path in self._folder.glob("*.arrow"):
+            with contextlib.suppress(FileNotFoundError):  # replaced at this moment
+                if path.name[0] != ".":
+                    found[path.stem] = path.stat()
+        return found
 
     def forget(self, row: ModelFileRow) -> None:
         """Forgets what a file holds of a model; a file that holds nothing else goes with :meth:`remove`."""

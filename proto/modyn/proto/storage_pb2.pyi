@@ -1110,15 +1110,19 @@ class FetchModelRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DIGEST_FIELD_NUMBER: _builtins.int
+    USED_FIELD_NUMBER: _builtins.int
     digest: _builtins.str
+    used: _builtins.bool
+    """of DescribeModel: somebody is about to use it, so it counts as stored now (garbage collection)"""
     def __init__(
         self,
         *,
         digest: _builtins.str = ...,
+        used: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "used", b"used"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,61 +23,62 @@ _sym_db = _symbol_database.Default()
 
 
 from modyn.proto import common_pb2 as modyn_dot_proto_dot_common__pb2
+from modyn.proto import trainer_server_pb2 as modyn_dot_proto_dot_trainer__server__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmodyn/proto/supervisor.proto\x12\x08modyn.v1\x1a\x18modyn/proto/common.proto\"\x19\n\x0bPipelineRef\x12\n\n\x02id\x18\x01 \x01(\t\"\xe8\x02\n\x15SubmitPipelineRequest\x12\x15\n\rpipeline_yaml\x18\x01 \x01(\t\x12\x11\n\tyaml_name\x18\x02 \x01(\t\x12\"\n\x04\x63ode\x18\x03 \x01(\x0b\x32\x14.modyn.v1.CodeOrigin\x12\"\n\x06replay\x18\x04 \x01(\x0b\x32\x10.modyn.v1.ReplayH\x00\x12\x1e\n\x04live\x18\x05 \x01(\x0b\x32\x0e.modyn.v1.LiveH\x00\x12\x1d\n\x10maximum_triggers\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\r\n\x05reuse\x18\x07 \x01(\x08\x12\x16\n\tbase_path\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08simulate\x18\t \x01(\x08\x12\x18\n\x0b\x62\x61seline_of\x18\n \x01(\tH\x03\x88\x01\x01\x12\x10\n\x08\x62\x61seline\x18\x0b \x01(\tB\x06\n\x04modeB\x13\n\x11_maximum_triggersB\x0c\n\n_base_pathB\x0e\n\x0c_baseline_of\"t\n\x0b\x43heckedStep\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\r\n\x05\x66ound\x18\x02 \x01(\t\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x17.modyn.v1.PipelineError\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\xe9\x01\n\x06Replay\x12\x12\n\x05start\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04stop\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12%\n\x05order\x18\x03 \x01(\x0e\x32\x16.modyn.v1.Replay.Order\x12\x16\n\tstart_key\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x14\n\x07\x65nd_key\x18\x05 \x01(\x03H\x03\x88\x01\x01\"6\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\t\n\x05\x45VENT\x10\x01\x12\x0b\n\x07\x41RRIVAL\x10\x02\x42\x08\n\x06_startB\x07\n\x05_stopB\x0c\n\n_start_keyB\n\n\x08_end_key\",\n\x04Live\x12\x16\n\tstart_key\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_start_key\"4\n\x14WatchPipelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\"\x16\n\x14ListPipelinesRequest\">\n\x15ListPipelinesResponse\x12%\n\tpipelines\x18\x01 \x03(\x0b\x32\x12.modyn.v1.Pipeline\"/\n\x13StopPipelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x08\"\xee\x03\n\x08Pipeline\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.modyn.v1.Pipeline.Status\x12\x0c\n\x04live\x18\x04 \x01(\x08\x12\x12\n\ncreated_at\x18\x05 \x01(\x01\x12\x15\n\x08\x65nded_at\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0cnum_triggers\x18\x07 \x01(\x03\x12\x14\n\x0csamples_seen\x18\x08 \x01(\x03\x12+\n\x05\x65rror\x18\t \x01(\x0b\x32\x17.modyn.v1.PipelineErrorH\x01\x88\x01\x01\x12\x0f\n\x07notices\x18\n \x03(\t\x12\x0f\n\x07\x64\x61taset\x18\x0b \x01(\t\x12\x11\n\tsimulated\x18\x0c \x01(\x08\x12\x18\n\x0b\x62\x61seline_of\x18\r \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08\x62\x61seline\x18\x0e \x01(\t\"\x82\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0c\n\x08STARTING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0c\n\x08STOPPING\x10\x03\x12\r\n\tCOMPLETED\x10\x04\x12\x0b\n\x07STOPPED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0f\n\x0bINTERRUPTED\x10\x07\x42\x0b\n\t_ended_atB\x08\n\x06_errorB\x0e\n\x0c_baseline_of\"!\n\x13\x46irePipelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\"-\n\x14\x46irePipelineResponse\x12\x15\n\rtrigger_index\x18\x01 \x01(\x03\"5\n\rPipelineError\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x13\n\x0binput_error\x18\x02 \x01(\x08\"\xcd\x02\n\rPipelineEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\tunix_time\x18\x02 \x01(\x01\x12(\n\x06ingest\x18\x03 \x01(\x0b\x32\x16.modyn.v1.IngestStatusH\x00\x12$\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x14.modyn.v1.DataStatusH\x00\x12*\n\x07trigger\x18\x05 \x01(\x0b\x32\x17.modyn.v1.TriggerStatusH\x00\x12,\n\x08training\x18\x06 \x01(\x0b\x32\x18.modyn.v1.TrainingStatusH\x00\x12\x30\n\nevaluation\x18\x07 \x01(\x0b\x32\x1a.modyn.v1.EvaluationStatusH\x00\x12\x10\n\x06notice\x18\x08 \x01(\tH\x00\x12&\n\x08pipeline\x18\t \x01(\x0b\x32\x12.modyn.v1.PipelineH\x00\x42\x06\n\x04kind\"H\n\x0cIngestStatus\x12\x12\n\nfiles_done\x18\x01 \x01(\x03\x12\x13\n\x0b\x66iles_total\x18\x02 \x01(\x03\x12\x0f\n\x07samples\x18\x03 \x01(\x03\"x\n\nDataStatus\x12\x14\n\x0csamples_seen\x18\x01 \x01(\x03\x12\x1a\n\rsamples_total\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ndata_clock\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_samples_totalB\r\n\x0b_data_clock\"\x8c\x01\n\rTriggerStatus\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07num_new\x18\x04 \x01(\x03\x12\x19\n\x0cnum_selected\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04\x64one\x18\x06 \x01(\x08\x42\x0f\n\r_num_selected\"\xb8\x01\n\x0eTrainingStatus\x12\x15\n\rtrigger_index\x18\x01 \x01(\x03\x12\x0f\n\x07samples\x18\x02 \x01(\x03\x12\x15\n\rtotal_samples\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x03\x12\x11\n\x04loss\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06reused\x18\x07 \x01(\x08\x12\x0c\n\x04\x64one\x18\x08 \x01(\x08\x12\x0e\n\x06queued\x18\t \x01(\x08\x42\x07\n\x05_loss\"\x94\x01\n\x10\x45valuationStatus\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0bpredictions\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x1a\n\rtrigger_index\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_trigger_index\"\x1b\n\x0bReportChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"f\n\x06Report\x12!\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x15\n\rresolved_yaml\x18\x02 \x01(\t\x12\"\n\x04\x63ode\x18\x03 \x01(\x0b\x32\x14.modyn.v1.CodeOrigin2\xd3\x05\n\nSupervisor\x12\x45\n\x0eSubmitPipeline\x12\x1f.modyn.v1.SubmitPipelineRequest\x1a\x12.modyn.v1.Pipeline\x12J\n\rWatchPipeline\x12\x1e.modyn.v1.WatchPipelineRequest\x1a\x17.modyn.v1.PipelineEvent0\x01\x12\x38\n\x0bGetPipeline\x12\x15.modyn.v1.PipelineRef\x1a\x12.modyn.v1.Pipeline\x12P\n\rListPipelines\x12\x1e.modyn.v1.ListPipelinesRequest\x1a\x1f.modyn.v1.ListPipelinesResponse\x12I\n\rCheckPipeline\x12\x1f.modyn.v1.SubmitPipelineRequest\x1a\x15.modyn.v1.CheckedStep0\x01\x12\x41\n\x0cStopPipeline\x12\x1d.modyn.v1.StopPipelineRequest\x1a\x12.modyn.v1.Pipeline\x12;\n\tGetReport\x12\x15.modyn.v1.PipelineRef\x1a\x15.modyn.v1.ReportChunk0\x01\x12M\n\x0c\x46irePipeline\x12\x1d.modyn.v1.FirePipelineRequest\x1a\x1e.modyn.v1.FirePipelineResponse\x12\x42\n\rGetServerInfo\x12\x1b.modyn.v1.ServerInfoRequest\x1a\x14.modyn.v1.ServerInfo\x12H\n\x0eListReferences\x12\x1f.modyn.v1.ListReferencesRequest\x1a\x13.modyn.v1.Reference0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cmodyn/proto/supervisor.proto\x12\x08modyn.v1\x1a\x18modyn/proto/common.proto\x1a modyn/proto/trainer_server.proto\"\x19\n\x0bPipelineRef\x12\n\n\x02id\x18\x01 \x01(\t\"\xe8\x02\n\x15SubmitPipelineRequest\x12\x15\n\rpipeline_yaml\x18\x01 \x01(\t\x12\x11\n\tyaml_name\x18\x02 \x01(\t\x12\"\n\x04\x63ode\x18\x03 \x01(\x0b\x32\x14.modyn.v1.CodeOrigin\x12\"\n\x06replay\x18\x04 \x01(\x0b\x32\x10.modyn.v1.ReplayH\x00\x12\x1e\n\x04live\x18\x05 \x01(\x0b\x32\x0e.modyn.v1.LiveH\x00\x12\x1d\n\x10maximum_triggers\x18\x06 \x01(\x03H\x01\x88\x01\x01\x12\r\n\x05reuse\x18\x07 \x01(\x08\x12\x16\n\tbase_path\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08simulate\x18\t \x01(\x08\x12\x18\n\x0b\x62\x61seline_of\x18\n \x01(\tH\x03\x88\x01\x01\x12\x10\n\x08\x62\x61seline\x18\x0b \x01(\tB\x06\n\x04modeB\x13\n\x11_maximum_triggersB\x0c\n\n_base_pathB\x0e\n\x0c_baseline_of\"t\n\x0b\x43heckedStep\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\r\n\x05\x66ound\x18\x02 \x01(\t\x12&\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x17.modyn.v1.PipelineError\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x0f\n\x07notices\x18\x05 \x03(\t\"\xe9\x01\n\x06Replay\x12\x12\n\x05start\x18\x01 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04stop\x18\x02 \x01(\x03H\x01\x88\x01\x01\x12%\n\x05order\x18\x03 \x01(\x0e\x32\x16.modyn.v1.Replay.Order\x12\x16\n\tstart_key\x18\x04 \x01(\x03H\x02\x88\x01\x01\x12\x14\n\x07\x65nd_key\x18\x05 \x01(\x03H\x03\x88\x01\x01\"6\n\x05Order\x12\x15\n\x11ORDER_UNSPECIFIED\x10\x00\x12\t\n\x05\x45VENT\x10\x01\x12\x0b\n\x07\x41RRIVAL\x10\x02\x42\x08\n\x06_startB\x07\n\x05_stopB\x0c\n\n_start_keyB\n\n\x08_end_key\",\n\x04Live\x12\x16\n\tstart_key\x18\x01 \x01(\x03H\x00\x88\x01\x01\x42\x0c\n\n_start_key\"4\n\x14WatchPipelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x66rom_seq\x18\x02 \x01(\x03\"\x16\n\x14ListPipelinesRequest\">\n\x15ListPipelinesResponse\x12%\n\tpipelines\x18\x01 \x03(\x0b\x32\x12.modyn.v1.Pipeline\"/\n\x13StopPipelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04wait\x18\x02 \x01(\x08\"\xee\x03\n\x08Pipeline\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.modyn.v1.Pipeline.Status\x12\x0c\n\x04live\x18\x04 \x01(\x08\x12\x12\n\ncreated_at\x18\x05 \x01(\x01\x12\x15\n\x08\x65nded_at\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x0cnum_triggers\x18\x07 \x01(\x03\x12\x14\n\x0csamples_seen\x18\x08 \x01(\x03\x12+\n\x05\x65rror\x18\t \x01(\x0b\x32\x17.modyn.v1.PipelineErrorH\x01\x88\x01\x01\x12\x0f\n\x07notices\x18\n \x03(\t\x12\x0f\n\x07\x64\x61taset\x18\x0b \x01(\t\x12\x11\n\tsimulated\x18\x0c \x01(\x08\x12\x18\n\x0b\x62\x61seline_of\x18\r \x01(\tH\x02\x88\x01\x01\x12\x10\n\x08\x62\x61seline\x18\x0e \x01(\t\"\x82\x01\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x0c\n\x08STARTING\x10\x01\x12\x0b\n\x07RUNNING\x10\x02\x12\x0c\n\x08STOPPING\x10\x03\x12\r\n\tCOMPLETED\x10\x04\x12\x0b\n\x07STOPPED\x10\x05\x12\n\n\x06\x46\x41ILED\x10\x06\x12\x0f\n\x0bINTERRUPTED\x10\x07\x42\x0b\n\t_ended_atB\x08\n\x06_errorB\x0e\n\x0c_baseline_of\"!\n\x13\x46irePipelineRequest\x12\n\n\x02id\x18\x01 \x01(\t\"-\n\x14\x46irePipelineResponse\x12\x15\n\rtrigger_index\x18\x01 \x01(\x03\"5\n\rPipelineError\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x13\n\x0binput_error\x18\x02 \x01(\x08\"\xcd\x02\n\rPipelineEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x11\n\tunix_time\x18\x02 \x01(\x01\x12(\n\x06ingest\x18\x03 \x01(\x0b\x32\x16.modyn.v1.IngestStatusH\x00\x12$\n\x04\x64\x61ta\x18\x04 \x01(\x0b\x32\x14.modyn.v1.DataStatusH\x00\x12*\n\x07trigger\x18\x05 \x01(\x0b\x32\x17.modyn.v1.TriggerStatusH\x00\x12,\n\x08training\x18\x06 \x01(\x0b\x32\x18.modyn.v1.TrainingStatusH\x00\x12\x30\n\nevaluation\x18\x07 \x01(\x0b\x32\x1a.modyn.v1.EvaluationStatusH\x00\x12\x10\n\x06notice\x18\x08 \x01(\tH\x00\x12&\n\x08pipeline\x18\t \x01(\x0b\x32\x12.modyn.v1.PipelineH\x00\x42\x06\n\x04kind\"H\n\x0cIngestStatus\x12\x12\n\nfiles_done\x18\x01 \x01(\x03\x12\x13\n\x0b\x66iles_total\x18\x02 \x01(\x03\x12\x0f\n\x07samples\x18\x03 \x01(\x03\"x\n\nDataStatus\x12\x14\n\x0csamples_seen\x18\x01 \x01(\x03\x12\x1a\n\rsamples_total\x18\x02 \x01(\x03H\x00\x88\x01\x01\x12\x17\n\ndata_clock\x18\x03 \x01(\x03H\x01\x88\x01\x01\x42\x10\n\x0e_samples_totalB\r\n\x0b_data_clock\"\x8c\x01\n\rTriggerStatus\x12\r\n\x05index\x18\x01 \x01(\x03\x12\x11\n\ttimestamp\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x0f\n\x07num_new\x18\x04 \x01(\x03\x12\x19\n\x0cnum_selected\x18\x05 \x01(\x03H\x00\x88\x01\x01\x12\x0c\n\x04\x64one\x18\x06 \x01(\x08\x42\x0f\n\r_num_selected\"\xe0\x01\n\x0eTrainingStatus\x12\x15\n\rtrigger_index\x18\x01 \x01(\x03\x12\x0f\n\x07samples\x18\x02 \x01(\x03\x12\x15\n\rtotal_samples\x18\x03 \x01(\x03\x12\r\n\x05\x65poch\x18\x04 \x01(\x03\x12\x0e\n\x06\x65pochs\x18\x05 \x01(\x03\x12\x11\n\x04loss\x18\x06 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06reused\x18\x07 \x01(\x08\x12\x0c\n\x04\x64one\x18\x08 \x01(\x08\x12\x0e\n\x06queued\x18\t \x01(\x08\x12&\n\ttelemetry\x18\n \x01(\x0b\x32\x13.modyn.v1.TelemetryB\x07\n\x05_loss\"\x94\x01\n\x10\x45valuationStatus\x12\x0f\n\x07handler\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\x12\x13\n\x0bpredictions\x18\x03 \x01(\x03\x12\r\n\x05total\x18\x04 \x01(\x03\x12\x0c\n\x04\x64one\x18\x05 \x01(\x08\x12\x1a\n\rtrigger_index\x18\x06 \x01(\x03H\x00\x88\x01\x01\x42\x10\n\x0e_trigger_index\"\x1b\n\x0bReportChunk\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"f\n\x06Report\x12!\n\x08\x64ocument\x18\x01 \x01(\x0b\x32\x0f.modyn.v1.Value\x12\x15\n\rresolved_yaml\x18\x02 \x01(\t\x12\"\n\x04\x63ode\x18\x03 \x01(\x0b\x32\x14.modyn.v1.CodeOrigin2\xd3\x05\n\nSupervisor\x12\x45\n\x0eSubmitPipeline\x12\x1f.modyn.v1.SubmitPipelineRequest\x1a\x12.modyn.v1.Pipeline\x12J\n\rWatchPipeline\x12\x1e.modyn.v1.WatchPipelineRequest\x1a\x17.modyn.v1.PipelineEvent0\x01\x12\x38\n\x0bGetPipeline\x12\x15.modyn.v1.PipelineRef\x1a\x12.modyn.v1.Pipeline\x12P\n\rListPipelines\x12\x1e.modyn.v1.ListPipelinesRequest\x1a\x1f.modyn.v1.ListPipelinesResponse\x12I\n\rCheckPipeline\x12\x1f.modyn.v1.SubmitPipelineRequest\x1a\x15.modyn.v1.CheckedStep0\x01\x12\x41\n\x0cStopPipeline\x12\x1d.modyn.v1.StopPipelineRequest\x1a\x12.modyn.v1.Pipeline\x12;\n\tGetReport\x12\x15.modyn.v1.PipelineRef\x1a\x15.modyn.v1.ReportChunk0\x01\x12M\n\x0c\x46irePipeline\x12\x1d.modyn.v1.FirePipelineRequest\x1a\x1e.modyn.v1.FirePipelineResponse\x12\x42\n\rGetServerInfo\x12\x1b.modyn.v1.ServerInfoRequest\x1a\x14.modyn.v1.ServerInfo\x12H\n\x0eListReferences\x12\x1f.modyn.v1.ListReferencesRequest\x1a\x13.modyn.v1.Reference0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'modyn.proto.supervisor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PIPELINEREF']._serialized_start=68
-  _globals['_PIPELINEREF']._serialized_end=93
-  _globals['_SUBMITPIPELINEREQUEST']._serialized_start=96
-  _globals['_SUBMITPIPELINEREQUEST']._serialized_end=456
-  _globals['_CHECKEDSTEP']._serialized_start=458
-  _globals['_CHECKEDSTEP']._serialized_end=574
-  _globals['_REPLAY']._serialized_start=577
-  _globals['_REPLAY']._serialized_end=810
-  _globals['_REPLAY_ORDER']._serialized_start=711
-  _globals['_REPLAY_ORDER']._serialized_end=765
-  _globals['_LIVE']._serialized_start=812
-  _globals['_LIVE']._serialized_end=856
-  _globals['_WATCHPIPELINEREQUEST']._serialized_start=858
-  _globals['_WATCHPIPELINEREQUEST']._serialized_end=910
-  _globals['_LISTPIPELINESREQUEST']._serialized_start=912
-  _globals['_LISTPIPELINESREQUEST']._serialized_end=934
-  _globals['_LISTPIPELINESRESPONSE']._serialized_start=936
-  _globals['_LISTPIPELINESRESPONSE']._serialized_end=998
-  _globals['_STOPPIPELINEREQUEST']._serialized_start=1000
-  _globals['_STOPPIPELINEREQUEST']._serialized_end=1047
-  _globals['_PIPELINE']._serialized_start=1050
-  _globals['_PIPELINE']._serialized_end=1544
-  _globals['_PIPELINE_STATUS']._serialized_start=1375
-  _globals['_PIPELINE_STATUS']._serialized_end=1505
-  _globals['_FIREPIPELINEREQUEST']._serialized_start=1546
-  _globals['_FIREPIPELINEREQUEST']._serialized_end=1579
-  _globals['_FIREPIPELINERESPONSE']._serialized_start=1581
-  _globals['_FIREPIPELINERESPONSE']._serialized_end=1626
-  _globals['_PIPELINEERROR']._serialized_start=1628
-  _globals['_PIPELINEERROR']._serialized_end=1681
-  _globals['_PIPELINEEVENT']._serialized_start=1684
-  _globals['_PIPELINEEVENT']._serialized_end=2017
-  _globals['_INGESTSTATUS']._serialized_start=2019
-  _globals['_INGESTSTATUS']._serialized_end=2091
-  _globals['_DATASTATUS']._serialized_start=2093
-  _globals['_DATASTATUS']._serialized_end=2213
-  _globals['_TRIGGERSTATUS']._serialized_start=2216
-  _globals['_TRIGGERSTATUS']._serialized_end=2356
-  _globals['_TRAININGSTATUS']._serialized_start=2359
-  _globals['_TRAININGSTATUS']._serialized_end=2543
-  _globals['_EVALUATIONSTATUS']._serialized_start=2546
-  _globals['_EVALUATIONSTATUS']._serialized_end=2694
-  _globals['_REPORTCHUNK']._serialized_start=2696
-  _globals['_REPORTCHUNK']._serialized_end=2723
-  _globals['_REPORT']._serialized_start=2725
-  _globals['_REPORT']._serialized_end=2827
-  _globals['_SUPERVISOR']._serialized_start=2830
-  _globals['_SUPERVISOR']._serialized_end=3553
+  _globals['_PIPELINEREF']._serialized_start=102
+  _globals['_PIPELINEREF']._serialized_end=127
+  _globals['_SUBMITPIPELINEREQUEST']._serialized_start=130
+  _globals['_SUBMITPIPELINEREQUEST']._serialized_end=490
+  _globals['_CHECKEDSTEP']._serialized_start=492
+  _globals['_CHECKEDSTEP']._serialized_end=608
+  _globals['_REPLAY']._serialized_start=611
+  _globals['_REPLAY']._serialized_end=844
+  _globals['_REPLAY_ORDER']._serialized_start=745
+  _globals['_REPLAY_ORDER']._serialized_end=799
+  _globals['_LIVE']._serialized_start=846
+  _globals['_LIVE']._serialized_end=890
+  _globals['_WATCHPIPELINEREQUEST']._serialized_start=892
+  _globals['_WATCHPIPELINEREQUEST']._serialized_end=944
+  _globals['_LISTPIPELINESREQUEST']._serialized_start=946
+  _globals['_LISTPIPELINESREQUEST']._serialized_end=968
+  _globals['_LISTPIPELINESRESPONSE']._serialized_start=970
+  _globals['_LISTPIPELINESRESPONSE']._serialized_end=1032
+  _globals['_STOPPIPELINEREQUEST']._serialized_start=1034
+  _globals['_STOPPIPELINEREQUEST']._serialized_end=1081
+  _globals['_PIPELINE']._serialized_start=1084
+  _globals['_PIPELINE']._serialized_end=1578
+  _globals['_PIPELINE_STATUS']._serialized_start=1409
+  _globals['_PIPELINE_STATUS']._serialized_end=1539
+  _globals['_FIREPIPELINEREQUEST']._serialized_start=1580
+  _globals['_FIREPIPELINEREQUEST']._serialized_end=1613
+  _globals['_FIREPIPELINERESPONSE']._serialized_start=1615
+  _globals['_FIREPIPELINERESPONSE']._serialized_end=1660
+  _globals['_PIPELINEERROR']._serialized_start=1662
+  _globals['_PIPELINEERROR']._serialized_end=1715
+  _globals['_PIPELINEEVENT']._serialized_start=1718
+  _globals['_PIPELINEEVENT']._serialized_end=2051
+  _globals['_INGESTSTATUS']._serialized_start=2053
+  _globals['_INGESTSTATUS']._serialized_end=2125
+  _globals['_DATASTATUS']._serialized_start=2127
+  _globals['_DATASTATUS']._serialized_end=2247
+  _globals['_TRIGGERSTATUS']._serialized_start=2250
+  _globals['_TRIGGERSTATUS']._serialized_end=2390
+  _globals['_TRAININGSTATUS']._serialized_start=2393
+  _globals['_TRAININGSTATUS']._serialized_end=2617
+  _globals['_EVALUATIONSTATUS']._serialized_start=2620
+  _globals['_EVALUATIONSTATUS']._serialized_end=2768
+  _globals['_REPORTCHUNK']._serialized_start=2770
+  _globals['_REPORTCHUNK']._serialized_end=2797
+  _globals['_REPORT']._serialized_start=2799
+  _globals['_REPORT']._serialized_end=2901
+  _globals['_SUPERVISOR']._serialized_start=2904
+  _globals['_SUPERVISOR']._serialized_end=3627
 # @@protoc_insertion_point(module_scope)

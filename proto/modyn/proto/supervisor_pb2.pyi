@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from modyn.proto import common_pb2 as _common_pb2
+from modyn.proto import trainer_server_pb2 as _trainer_server_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -650,6 +651,7 @@ class TrainingStatus(_message.Message):
     REUSED_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
+    TELEMETRY_FIELD_NUMBER: _builtins.int
     trigger_index: _builtins.int
     samples: _builtins.int
     total_samples: _builtins.int
@@ -659,6 +661,10 @@ class TrainingStatus(_message.Message):
     reused: _builtins.bool
     done: _builtins.bool
     queued: _builtins.bool
+    @_builtins.property
+    def telemetry(self) -> _trainer_server_pb2.Telemetry:
+        """so far; without the losses"""
+
     def __init__(
         self,
         *,
@@ -671,10 +677,11 @@ class TrainingStatus(_message.Message):
         reused: _builtins.bool = ...,
         done: _builtins.bool = ...,
         queued: _builtins.bool = ...,
+        telemetry: _trainer_server_pb2.Telemetry | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "loss", b"loss", "telemetry", b"telemetry"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "done", b"done", "epoch", b"epoch", "epochs", b"epochs", "loss", b"loss", "queued", b"queued", "reused", b"reused", "samples", b"samples", "total_samples", b"total_samples", "trigger_index", b"trigger_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "done", b"done", "epoch", b"epoch", "epochs", b"epochs", "loss", b"loss", "queued", b"queued", "reused", b"reused", "samples", b"samples", "telemetry", b"telemetry", "total_samples", b"total_samples", "trigger_index", b"trigger_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import threading
 import uuid
 from pathlib import Path
@@ -24,6 +25,9 @@ from modyn.storage.source import Source
 from modyn.storage.writing import Writer
 
 MAX_NAME_CHARS = 200
+
+_FOLDER = re.compile("[0-9a-f]{32}")
+"""Names of the folders of datasets."""
 
 PACE_KEYS = ("poll_seconds", "settle_seconds", "cache_bytes")
 """Keys of a source that do not say what its samples are; they may differ between registrations."""
@@ -142,6 +146,20 @@ class Datasets:
                 )
             dataset.set_source(checked)
             return dataset
+
+    def check_catalog(self) -> None:
+        """
+        Raises:
+            ConflictError: there are datasets here that the catalog does not know, so another one is this folder's.
+        """
+        there = [path.name for path in self._folder.iterdir() if _FOLDER.fullmatch(path.name)]
+        known = {row.folder for row in self._catalog.all_datasets()}  # read last: a row comes before its folder
+        if unknown := sorted(set(there) - known):
+            raise ConflictError(
+                f"{self._folder} has {len(unknown)} datasets that the catalog does not know, such as {unknown[0]}: the "
+                "state directory belongs to another catalog, and so do its models. Name that one with --catalog; or "
+                "delete these folders, if nobody needs the datasets any more"
+            )
 
     def close(self) -> None:
         """Ends watchers and watch streams."""

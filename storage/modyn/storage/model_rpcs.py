@@ -43,7 +43,7 @@ class ModelRpcs(StorageServicer):
         return (ModelChunk(data=data) for data in self.models.fetch(request.digest))
 
     def DescribeModel(self, request: FetchModelRequest, context: grpc.ServicerContext) -> StoredModel:
-        return _message(self.models.describe(request.digest))
+        return _message(self.models.use(request.digest) if request.used else self.models.describe(request.digest))
 
     def DeleteModel(self, request: DeleteModelRequest, context: grpc.ServicerContext) -> DeleteModelResponse:
         freed, rewritten = self.models.delete(request.digest, rewrite_dependents=request.rewrite_dependents)

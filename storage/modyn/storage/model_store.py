@@ -139,7 +139,15 @@ class ModelStore:
             except DamagedDeltaError as error:
                 raise self._corrupt(digest, str(error)) from error
             return ModelFile(digest, said.num_bytes, status.st_size, said.base, said.chain_position, status.st_mtime)
-        raise NotFoundError(f"no model with digest {digest} is stored here")
+        raise _missing(digest)
+
+    def use(self, digest: str) -> ModelFile:
+        """Like :meth:`describe`, and the model counts as stored now, for somebody is about to use it."""
+        if not self._read_only:
+            with self._changing:  # a removal that looks how old it is comes before or after
+                for path in self._files(digest):
+                    os.utime(path)
+        return self.describe(digest)
 
     def all(self) -> list[ModelFile]:
         """All models that can be described, by digest."""
@@ -169,7 +177,7 @@ class ModelStore:
         with self._changing:
             found = [path.stat() for path in self._files(digest)]
             if not found:
-                raise NotFoundError(f"no model with digest {digest} is stored here")
+                raise _missing(digest)
             if unless_after is not None and any(status.st_mtime > unless_after for status in found):
                 raise ConflictError(f"model {digest} was stored again meanwhile")
             size = sum(status.st_size for status in found)
@@ -190,7 +198,7 @@ class ModelStore:
     ) -> Iterator[ModelFile]:
         """Removes models that nobody keeps.
 
-        A whole model stays while one that stays is a difference from it. Each is removed after it was named.
+        A whole model stays while one that stays is a difference from it. Each is named once it is removed.
 
         Args:
             keep: digests of models that stay.
@@ -250,7 +258,7 @@ class ModelStore:
             yield first
             yield from pieces
             return
-        raise NotFoundError(f"no model with digest {digest} is stored here")
+        raise _missing(digest)
 
     def _pieces(self, model: ModelFile) -> Iterator[bytes]:
         if model.base is None:
@@ -397,3 +405,10 @@ def _write(path: Path, chunks: Iterable[bytes]) -> tuple[str, int]:
 def _named(models: list[ModelFile]) -> str:
     named = ", ".join(model.digest for model in models[:MAX_NAMED])
     return named + (f" and {len(models) - MAX_NAMED} more" if len(models) > MAX_NAMED else "")
+
+
+def _missing(digest: str) -> NotFoundError:
+    return NotFoundError(
+        f"no model with digest {digest} is stored here; if it was removed (model_storage.retention, `models delete`), "
+        "running its pipeline again trains it again"
+    )

@@ -242,6 +242,14 @@ class StorageService(ModelRpcs):
         as_of = AsOf.from_proto(request.labels) if request.HasField("labels") else NEWEST
         return self._datasets.get(request.dataset).view(as_of)
 
+    # ----------------------------------------------------------------------------------------------- models
+
+    def CollectModelGarbage(
+        self, request: common_pb2.CollectGarbageRequest, context: grpc.ServicerContext
+    ) -> Iterator[common_pb2.Garbage]:
+        self._datasets.check_catalog()  # what another catalog names would all be garbage
+        return super().CollectModelGarbage(request, context)
+
 
 def _progress(progress: ScanProgress, dataset: Dataset) -> storage_pb2.IngestProgress:
     return storage_pb2.IngestProgress(

@@ -46,7 +46,7 @@ class StopSignal:
 
     @contextmanager
     def cancellable(self, stream: T, *, on_stop: bool) -> Iterator[T]:
-        """While the block runs, a kill (or also a stop) cancels the server stream.
+        """While the block runs, a kill (or also a stop) cancels the server stream or pending call.
 
         Raises:
             CancelledError: the pipeline was stopped or killed before.

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from modyn.core.arrow import int64_column
 from modyn.core.config.pipeline import DataSection, EvaluationDataset, evaluation_datasets
-from modyn.core.errors import CancelledError, ModynError
+from modyn.core.errors import CancelledError, InvalidInputError, ModynError
 from modyn.core.keysets import KeyRange, KeySet
 from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES
 from modyn.core.plugins.evaluation import METRICS
@@ -75,6 +75,7 @@ class Checks:
         self._options = run.options
         self._peers = run.peers
         self._trainers = run.trainers
+        self._stop = run.stop
         self._name = name
         self._num_outputs: int | None = None
         """Of the model, once the training was tried and if there is one for each sample."""
@@ -121,7 +122,7 @@ class Checks:
         if strategy is not None:
             request.downsampling.CopyFrom(to_value(DOWNSAMPLING_STRATEGIES.dump(strategy)))
         asked = trainer_pb.CheckRequest(training=request, keys=batch.to_proto())
-        result = self._trainers.check(asked)
+        result = self._trainers.check(asked, self._stop)
         shapes = [list(output.shape) for output in result.outputs]
         if len(shapes) == 1 and len(shapes[0]) in (1, 2):
             self._num_outputs = shapes[0][1] if len(shapes[0]) == 2 else 1
@@ -147,7 +148,9 @@ class Checks:
             pipeline_id=self._name,
             num_outputs=self._num_outputs if self._is_like_training(dataset) else None,
         )
-        result = self._peers.evaluator.CheckEvaluation(request)
+        call = self._peers.evaluator.CheckEvaluation.future(request)
+        with self._stop.cancellable(call, on_stop=True):
+            result = call.result()
         if not result.num_samples:
             return Found("parser and model", ("no sample of the batch has a label yet; metrics were not tried",))
         values = ", ".join(f"{m.name} {m.value:.4g}" if m.HasField("value") else m.name for m in result.metrics)
@@ -250,11 +253,17 @@ def _ensure(run: RunContext, datasets: Datasets) -> Found:
     }
     for section, data in sections.items():
         datasets.ensure(data, section)
-    counts = {}
-    for data in sections.values():
-        request = InspectSamplesRequest(dataset=data.dataset_id, interval=Interval())
-        counts[data.dataset_id] = run.peers.storage.InspectSamples(request).num_samples
-    return Found(", ".join(f"{name}: {count:,} samples" for name, count in counts.items()))
+    counts, notices = {}, {}
+    for section, data in sections.items():
+        name = data.dataset_id
+        request = InspectSamplesRequest(dataset=name, interval=Interval())
+        counts[name] = run.peers.storage.InspectSamples(request).num_samples
+        if not (reasons := datasets.set_aside(name)):
+            continue
+        if not counts[name]:
+            raise InvalidInputError(f"{section}.dataset_id: dataset {name!r} has no samples; {reasons}")
+        notices[name] = f"dataset {name!r}: {reasons}"
+    return Found(", ".join(f"{name}: {count:,} samples" for name, count in counts.items()), tuple(notices.values()))
 
 
 def _described(result: trainer_pb.CheckResult) -> str:

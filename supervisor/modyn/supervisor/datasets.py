@@ -13,6 +13,9 @@ from modyn.proto import supervisor_pb2 as pb
 from modyn.proto.common_pb2 import Interval
 from modyn.supervisor.context import RunContext
 
+SHOWN = 5
+"""How many files that could not be read a message names."""
+
 
 class Datasets:
     """Registration and ingest of the datasets that a pipeline names."""
@@ -69,9 +72,8 @@ class Datasets:
         options = self._options
         span = self.span(dataset, end_key)
         if span is None:
-            description = self._describe(dataset, "data")
-            reasons = "".join(f"\n  {bad.path}: {bad.reason}" for bad in description.quarantined[:5])
-            hint = f"; files set aside:{reasons}" if reasons else "; ingest some first, or run with --live"
+            reasons = self.set_aside(dataset)
+            hint = f"; {reasons}" if reasons else "; ingest some first, or run with --live"
             raise InvalidInputError(f"data.dataset_id: dataset {dataset!r} has no samples{hint}")
         if options.order == "arrival":
             return max(0, end_key - (options.start_key or 0))
@@ -94,6 +96,13 @@ class Datasets:
                 f"[{_bound(options.start)}, {_bound(options.stop)}); its timestamps run from {span[0]} to {span[1]}"
             )
         return count
+
+    def set_aside(self, dataset: str) -> str:
+        """Which files could not be read, and why; empty if there are none."""
+        files = self._describe(dataset, "data").quarantined
+        reasons = "".join(f"\n  {bad.path}: {bad.reason}" for bad in files[:SHOWN])
+        more = f"\n  and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
+        return f"files set aside:{reasons}{more}" if files else ""
 
     def _describe(self, dataset: str, section: str) -> storage_pb2.DatasetDescription:
         try:

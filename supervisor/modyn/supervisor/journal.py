@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,9 @@ from modyn.supervisor.tables import EVALUATIONS, FAILURES, PIPELINES, SCORES, TR
 STARTING, RUNNING, STOPPING = "starting", "running", "stopping"
 COMPLETED, STOPPED, FAILED, INTERRUPTED = "completed", "stopped", "failed", "interrupted"
 UNFINISHED = (STARTING, RUNNING, STOPPING)
+
+MAX_NAMED_IN_QUERY = 500
+"""A query that would name more rows than so many asks for all."""
 
 
 @dataclass(frozen=True)
@@ -248,10 +251,20 @@ class Journal:
             rows = connection.execute(query).mappings().all()
         return [TriggerRow(**{key: value for key, value in row.items() if key != "pipeline_id"}) for row in rows]
 
-    def trained(self) -> list[TrainedRow]:
-        """Triggers of all pipelines that trained a model, by pipeline and in order."""
+    def trained(self, having: Collection[str] | None = None, besides: int | None = None) -> list[TrainedRow]:
+        """Triggers of all pipelines that trained a model, by pipeline and in order.
+
+        Args:
+            having: only pipelines that have one of these models.
+            besides: not those of this pipeline.
+        """
         columns = [TRIGGERS.c[name] for name in TrainedRow.__dataclass_fields__]
         query = sa.select(*columns).where(TRIGGERS.c.model.is_not(None))
+        if besides is not None:
+            query = query.where(TRIGGERS.c.pipeline_id != besides)
+        if having is not None and len(having) <= MAX_NAMED_IN_QUERY:
+            with_one = sa.select(TRIGGERS.c.pipeline_id).where(TRIGGERS.c.model.in_(having))
+            query = query.where(TRIGGERS.c.pipeline_id.in_(with_one))
         with self._catalog.read() as connection:
             rows = connection.execute(query.order_by(TRIGGERS.c.pipeline_id, TRIGGERS.c.trigger_index)).all()
         return [TrainedRow(**row._mapping) for row in rows]

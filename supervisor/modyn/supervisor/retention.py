@@ -7,7 +7,7 @@ journal keeps it; one that never was any pipeline's is none of our business.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -63,12 +63,22 @@ class Retention:
         self._events = run.events
         section = run.config.model_storage
         self._removes = section is not None and not section.retention.keep_reported and not run.options.simulate
+        self._keep_last = section.retention.keep_last if section is not None else None
+        self._models: list[str] = []
+        """Of the triggers so far that trained one."""
         handlers = run.config.evaluation.handlers if run.config.evaluation else ()
         self._is_evaluated = any(handler.execution_time != "manual" for handler in handlers)
         self._gone: set[str] = set()
 
-    def after_trigger(self) -> None:
-        """The trigger has been journaled."""
+    def after_trigger(self, model: str | None) -> None:
+        """A trigger has been journaled.
+
+        Args:
+            model: that it trained.
+        """
+        if model is not None:
+            self._models.append(model)
+            self._gone.discard(model)  # it is there again
         if self._removes and not self._is_evaluated:
             self._apply()
 
@@ -78,23 +88,31 @@ class Retention:
             self._apply()
 
     def _apply(self) -> None:
+        if not (released := self._released()):
+            return
         try:
-            everyone = pipelines_named(self._journal, ending=self._pipeline_id)
+            # Of others, only what those have that have one of these: the past of all may be long.
+            everyone = pipelines_named(self._journal, having=released, besides=self._pipeline_id)
             others = [other.row for other in everyone if other.row.id != self._pipeline_id]
             if any(row.status in UNFINISHED and row.dataset == self._dataset for row in others):
                 return
-            [mine] = [one for one in everyone if one.row.id == self._pipeline_id]
-            self._remove(mine, released_models(everyone))
+            kept = set().union(*(one.kept for one in everyone))
+            self._remove([digest for digest in released if digest not in kept])
         except CancelledError:
             raise
         except ModynError as error:  # no reason to end a pipeline
             self._events.add(notice=f"model_storage.retention: older models could not be removed: {error.message}")
 
-    def _remove(self, mine: Named, released: set[str]) -> None:
-        # Newest first: a model goes before the whole one that it is stored as a difference from.
-        for digest in dict.fromkeys(row.model for row in reversed(mine.trained)):
-            if digest not in released or digest in self._gone:
-                continue
+    def _released(self) -> list[str]:
+        """What the pipeline does not keep itself and is not gone yet, newest first: a model goes before the whole one
+        that it is stored as a difference from."""
+        if self._keep_last is None:
+            return []
+        stay = self._gone.union(self._models[-self._keep_last :])
+        return [digest for digest in dict.fromkeys(reversed(self._models)) if digest not in stay]
+
+    def _remove(self, digests: Iterable[str]) -> None:
+        for digest in digests:
             try:
                 self._peers.storage.DeleteModel(DeleteModelRequest(digest=digest))
             except ConflictError:  # what is kept is stored as a difference from it
@@ -104,18 +122,20 @@ class Retention:
             self._gone.add(digest)
 
 
-def pipelines_named(journal: Journal, ending: int | None = None) -> list[Named]:
+def pipelines_named(
+    journal: Journal, *, having: Collection[str] | None = None, besides: int | None = None
+) -> list[Named]:
     """What each pipeline's rows name, oldest pipeline first.
 
     Args:
         journal: of the pipelines.
-        ending: id of an unfinished pipeline that is to be taken as if it had ended.
+        having, besides: whose triggers count, as of :meth:`Journal.trained`; of others only the initial models do.
     """
     trained: dict[int, list[TrainedRow]] = {}
-    for row in journal.trained():
+    for row in journal.trained(having, besides):
         trained.setdefault(row.pipeline_id, []).append(row)
     return [
-        Named(row, rows, frozenset(_kept(row, rows, is_running=row.status in UNFINISHED and row.id != ending)))
+        Named(row, rows, frozenset(_kept(row, rows, is_running=row.status in UNFINISHED)))
         for row in journal.pipelines()
         for rows in (trained.get(row.id, []),)
     ]

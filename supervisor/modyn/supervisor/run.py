@@ -145,6 +145,7 @@ class PipelineRun:
                 "error": "the server ended while the pipeline ran; run it again, finished trainings are reused",
                 "input_error": False,
             }
+        self._stop.stop()  # checks that nobody has waited for
         self._observer.close()
         self._finish(outcome)
 
@@ -302,7 +303,7 @@ class PipelineRun:
             self._write_evaluations(at_most_every=_JOURNAL_SECONDS)
         else:
             self._context.journal.add_triggers(self._row.id, [row], trigger_state=state, **self._position())
-            self._retention.after_trigger()
+            self._retention.after_trigger(row.model)
         self.events.add(
             trigger=pb.TriggerStatus(
                 index=row.trigger_index,

@@ -140,7 +140,9 @@ class SupervisorService(SupervisorServicer):
         options = RunOptions.from_request(request, allow_user_code=self._allow_user_code)
         check_allowed(config.data, options.code_root, allow_user_code=self._allow_user_code)
         options.check_paths(config)
-        yield from check_steps(RunContext(0, config, options, self._peers, self._journal, self._trainers))
+        run = RunContext(0, config, options, self._peers, self._journal, self._trainers)
+        context.add_callback(run.stop.kill)  # nobody wants to know any more
+        yield from check_steps(run)
 
     def WatchPipeline(
         self, request: pb.WatchPipelineRequest, context: grpc.ServicerContext

@@ -69,18 +69,25 @@ class TrainerServers:
                 f"({lost[address].message}); another one trains"
             )
 
-    def check(self, request: CheckRequest) -> CheckResult:
+    def check(self, request: CheckRequest, stop: StopSignal) -> CheckResult:
         """What the first server that answers makes of one batch.
+
+        Args:
+            request: what to try.
+            stop: ends the call.
 
         Raises:
             ModynError: what is wrong.
             UnavailableError: no trainer server answers.
+            CancelledError: the pipeline was stopped.
         """
         lost: dict[str, ModynError] = {}
         while True:
             with self._taking(lost) as address:
                 try:
-                    return self._peers.trainer_server_at(address).Check(request)
+                    call = self._peers.trainer_server_at(address).Check.future(request)
+                    with stop.cancellable(call, on_stop=True):
+                        return call.result()
                 except ServerLostError as error:
                     lost[address] = error
                     self._lost_at[address] = time.monotonic()

@@ -218,5 +218,6 @@ def _update(status: pb.TrainingStatus, event: trainer_pb.TrainEvent) -> None:
         case "progress":
             status.samples = event.progress.samples
             status.epoch = event.progress.epoch
+            status.telemetry.CopyFrom(event.progress.telemetry)
             if event.progress.HasField("loss"):
                 status.loss = event.progress.loss

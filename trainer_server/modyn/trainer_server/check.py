@@ -27,7 +27,7 @@ from modyn.proto.trainer_server_pb2 import CheckResult, TensorShape, TrainJob
 from modyn.storage.reader import SampleBatch, read_samples
 from modyn.trainer_server.batch import Batch
 from modyn.trainer_server.compiling import compiled
-from modyn.trainer_server.loop import Setup, forward, train_batch
+from modyn.trainer_server.loop import Setup, forward, tell, train_batch
 from modyn.trainer_server.parallel import ALONE
 from modyn.trainer_server.progress import Emit, Progress
 from modyn.trainer_server.resuming import Position
@@ -108,11 +108,14 @@ def _try(samples: SampleBatch, decoder: Decoder, setup: Setup, job: TrainJob, re
     draws = Draws(request.seed, request.trigger_index, 0, samples.keys[rows])
     batch = _batch(samples, rows, decoder, draws, labelled=labelled > 0)
     setup.model.train()
+    progress = Progress(lambda _: None)
+    tell(setup, progress, "on_begin", 0)
     with _caught(setup.model, result):
         if not labelled:
             forward(setup, batch)
             return
-        trained = train_batch(setup, batch, Progress(lambda _: None), Position(0, 0))
+        trained = train_batch(setup, batch, progress, Position(0, 0))
+        tell(setup, progress, "on_batch_end", 0, trained.loss)
     result.labels_dtype = _dtype(batch.labels)
     result.labels_shape.extend(batch.labels.shape)
     result.loss = float(trained.loss.item())
@@ -121,6 +124,7 @@ def _try(samples: SampleBatch, decoder: Decoder, setup: Setup, job: TrainJob, re
             f"the loss of the first batch is {result.loss}; look for missing or huge values in the inputs, or for "
             "labels that training.optimization_criterion does not take"
         )
+    tell(setup, progress, "on_epoch_end", 0, result.loss)  # but not on_end: nothing was trained
 
 
 def _batch(samples: SampleBatch, rows: Int64Array, decoder: Decoder, draws: Draws, *, labelled: bool) -> Batch:

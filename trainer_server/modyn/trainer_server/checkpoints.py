@@ -91,6 +91,8 @@ class CheckpointFiles(Checkpoints):
         self._now = 0
         self._since = time.monotonic()
         self._failed = False
+        self._useless = False
+        """Whether the state cannot be saved at all."""
 
     def load(self) -> State | None:
         numbers = {batches for batches, _, _ in checkpoint_files(self._folder)}
@@ -109,6 +111,8 @@ class CheckpointFiles(Checkpoints):
 
     def due(self, batches: int) -> bool:
         self._now = batches
+        if self._useless and self._parallel.size == 1:
+            return False
         if self._interval is not None and batches - self._batches >= self._interval:
             return True
         if self._seconds is None:
@@ -118,6 +122,9 @@ class CheckpointFiles(Checkpoints):
         return batches % AGREE_EVERY == 0 and self._parallel.agreed(time.monotonic() - self._since >= self._seconds)
 
     def save(self, state: State) -> None:
+        if self._useless:  # several processes go on asking each other, as the others may not know
+            self._batches, self._since = self._now, time.monotonic()
+            return
         parts = state
         if not self._parallel.is_main:
             parts = {**state, "parts": _own(state["parts"])}
@@ -125,7 +132,7 @@ class CheckpointFiles(Checkpoints):
             self._write(packed(parts))
         except InvalidInputError as error:  # the same at each batch; a long training should not end for that
             self._notice(f"{error.message}. The training goes on without checkpoints")
-            self._interval = self._seconds = None
+            self._useless = True
         except OSError as error:
             if not self._failed:
                 self._notice(

@@ -100,6 +100,11 @@ class DistributedParallel(Parallel):
             dist.broadcast(told, src=0)
         return bool(told.item())
 
+    def share_buffers(self, model: nn.Module) -> None:
+        with _naming_lost_peers(), torch.no_grad():
+            for buffer in model.buffers():
+                dist.broadcast(buffer, src=0)
+
     def _where(self) -> torch.device:
         """Where collectives work."""
         return torch.device("cuda", torch.cuda.current_device()) if self._on_gpus else torch.device("cpu")

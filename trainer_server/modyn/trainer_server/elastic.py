@@ -57,12 +57,16 @@ def run(payload: bytes, emit: Emit) -> None:
     section = parse_section(TrainingSection, from_value(job.request.training), "training")
     launch(
         section.world_size,
-        lambda parallel: work(job, emit if parallel.is_main else _unheard, parallel),
+        lambda join: work(job, emit, join),
         on_gpus=section.device != "cpu",
     )
 
 
-def launch(size: int, main: Callable[[DistributedParallel], None], *, on_gpus: bool) -> None:
+Join = Callable[[], DistributedParallel]
+"""Meets the other processes; a process that wants to fork others does that before, as it has threads then."""
+
+
+def launch(size: int, main: Callable[[Join], None], *, on_gpus: bool) -> None:
     """Runs a function in several processes forked from this one, and waits for them.
 
     Args:
@@ -118,7 +122,7 @@ class _Failure:
 class _Process:
     """One of the processes, and what it knows of the job's."""
 
-    main: Callable[[DistributedParallel], None]
+    main: Callable[[Join], None]
     failures: IO[bytes]
     parent: int
     size: int
@@ -131,11 +135,14 @@ class _Process:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the parent's handler would wait for a collective to end
         _share_memory(self.size)
         try:
-            parallel = DistributedParallel.join(on_gpus=self.on_gpus)
-            _KEPT.append(parallel)
-            self.main(parallel)
+            self.main(self._join)
         except BaseException as error:  # noqa: BLE001 - whatever a process raises is the job's result
             self._fail(error)
+
+    def _join(self) -> DistributedParallel:
+        parallel = DistributedParallel.join(on_gpus=self.on_gpus)
+        _KEPT.append(parallel)
+        return parallel
 
     def _fail(self, error: BaseException) -> NoReturn:
         """Says what happened and ends, without winding down: that could wait for the others."""
@@ -162,10 +169,6 @@ class _JobLog(LogsSpecs):
     @property
     def root_log_dir(self) -> str:
         return ""
-
-
-def _unheard(event: bytes) -> None:
-    """Events of processes that are not the main one."""
 
 
 def _share_memory(size: int) -> None:

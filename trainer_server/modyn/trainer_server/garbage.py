@@ -13,7 +13,8 @@ from modyn.proto.common_pb2 import CollectGarbageRequest, Garbage, Reference
 from modyn.trainer_server.checkpoint_folders import FOLDER
 from modyn.trainer_server.store import LineageRow, TrainingStore
 
-LOGS = "train-*.log"
+LOGS = ("train-*.log", "check-*.log", "export-*.log")
+"""Of trainings; and of checks and exports that failed."""
 
 MODEL, TRAINING_SET, SAMPLE_COLUMNS = "model", "training set", "sample columns"
 """Kinds of references."""
@@ -29,7 +30,7 @@ def collect(state: StateDirectory, request: CollectGarbageRequest) -> Iterator[G
         if not request.dry_run:
             shutil.rmtree(path, ignore_errors=True)
         yield _garbage("checkpoint", path.name, found, "its training has not gone on since")
-    for log in _entries(state.path / "jobs", f"*/{LOGS}"):
+    for log in (log for pattern in LOGS for log in _entries(state.path / "jobs", f"*/{pattern}")):
         found = _size_and_time(log)
         if found is None or found[1] > before:
             continue
@@ -37,7 +38,7 @@ def collect(state: StateDirectory, request: CollectGarbageRequest) -> Iterator[G
             log.unlink(missing_ok=True)
             with suppress(OSError):  # there are others
                 log.parent.rmdir()
-        yield _garbage("job log", f"{log.parent.name}/{log.name}", found, "its training has ended")
+        yield _garbage("job log", f"{log.parent.name}/{log.name}", found, "its job has ended")
 
 
 def references(store: TrainingStore) -> Iterator[Reference]:
@@ -45,7 +46,7 @@ def references(store: TrainingStore) -> Iterator[Reference]:
 
     What a training left beside its model, for a training that goes on from there, is of no use without it.
     """
-    for row in store.lineage():
+    for row in store.each_lineage():
         on_their_own: dict[str, list[str | None]] = {
             MODEL: [row.model, row.initial_model],
             TRAINING_SET: [row.training_set],

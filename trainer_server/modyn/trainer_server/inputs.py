@@ -116,6 +116,9 @@ class TrainingInputs:
             found["training.step"] = training.step
         if training.lr_scheduler is not None and training.lr_scheduler.source == "Custom":
             found["training.lr_scheduler.name"] = training.lr_scheduler.name
+        for i, optimizer in enumerate(training.optimizers):
+            if optimizer.source == "APEX":  # counts with the version that is installed
+                found[f"training.optimizers[{i}].algorithm"] = f"apex.optimizers:{optimizer.algorithm}"
         return found
 
     def digest(self, training_set: TrainingSet, code_digest: str) -> str:

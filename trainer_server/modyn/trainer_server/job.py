@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -48,16 +48,16 @@ def run(payload: bytes, emit: Emit) -> None:
     Raises:
         ModynError: what went wrong, for the user.
     """
-    work(TrainJob.FromString(payload), emit, ALONE)
+    work(TrainJob.FromString(payload), emit, lambda: ALONE)
 
 
-def work(job: TrainJob, emit: Emit, parallel: Parallel) -> None:
+def work(job: TrainJob, emit: Emit, join: Callable[[], Parallel]) -> None:
     """What each process of a training does.
 
     Args:
         job: what to train.
         emit: takes serialised events; those of processes that are not the main one go nowhere.
-        parallel: the processes.
+        join: meets the other processes; asked once.
 
     Raises:
         ModynError: what went wrong, for the user.
@@ -68,7 +68,12 @@ def work(job: TrainJob, emit: Emit, parallel: Parallel) -> None:
     data = parse_section(DataSection, from_value(request.data), "data")
     # First of all: processes are forked while there are neither channels nor threads.
     with _parser_pool(data, section, root, job.threads) as pool:
-        _work(job, emit, parallel, pool, section=section, data=data, root=root)
+        parallel = join()
+        _work(job, emit if parallel.is_main else _unheard, parallel, pool, section=section, data=data, root=root)
+
+
+def _unheard(event: bytes) -> None:
+    """Events of processes that are not the main one."""
 
 
 def _parser_pool(

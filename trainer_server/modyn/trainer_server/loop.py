@@ -118,8 +118,9 @@ def train(setup: Setup, feed: Feed, progress: Progress, stopping: EarlyStopping 
     rates = LearningRates(setup.scheduler, setup.section.lr_scheduler, schedule)
     resumable = _resumable(setup, feed, progress, rates, stopping)
     position = resume(setup.checkpoints, resumable)
+    counted = feed.costs.seconds if progress.batches else 0.0  # before the restart
     model.train()
-    _tell(setup, progress, "on_begin", position.epoch)
+    tell(setup, progress, "on_begin", position.epoch)
     over = False
     watch.start()
     for epoch in schedule.numbers(position.epoch):
@@ -128,7 +129,7 @@ def train(setup: Setup, feed: Feed, progress: Progress, stopping: EarlyStopping 
         for batch in feed.epoch(epoch, last=last, skip=position.batches):
             watch.lap("wait")
             if not progress.begun:
-                progress.first_batch(after_seconds=feed.costs.seconds)
+                progress.first_batch(after_seconds=feed.costs.seconds - counted)
 
             here = Position(epoch, progress.batches - batches_before)
             loss, losses, stepped = train_batch(setup, batch, progress, here, wants_losses=feed.wants_losses)
@@ -137,7 +138,7 @@ def train(setup: Setup, feed: Feed, progress: Progress, stopping: EarlyStopping 
             rates.batch_done(loss, feed.steps)
             if stepped is not None:
                 rates.stepped(applied=stepped)
-            _tell(setup, progress, "on_batch_end", epoch, loss)
+            tell(setup, progress, "on_batch_end", epoch, loss)
 
             if over := schedule.reached(progress.samples, progress.batches):
                 break  # nothing is saved any more: whoever went on from there would train the rest of the epoch
@@ -153,8 +154,8 @@ def train(setup: Setup, feed: Feed, progress: Progress, stopping: EarlyStopping 
         if progress.batches:
             feed.end_epoch()
             mean_loss = progress.epoch_done()
+            tell(setup, progress, "on_epoch_end", epoch, mean_loss)  # first: what callbacks do is judged, and kept
             rates.epoch_done(_validated(stopping, progress, epoch, mean_loss))
-            _tell(setup, progress, "on_epoch_end", epoch, mean_loss)
             over = over or (stopping is not None and stopping.over)
         if over or progress.batches == batches_before:  # no epoch will ever have a batch again
             break
@@ -164,7 +165,7 @@ def train(setup: Setup, feed: Feed, progress: Progress, stopping: EarlyStopping 
         raise InvalidInputError(feed.source.why_empty())
     if stopping is not None:
         stopping.restore()
-    _tell(setup, progress, "on_end", position.epoch - 1)
+    tell(setup, progress, "on_end", position.epoch - 1)
     _check_weights(model)
     return progress.train_seconds
 
@@ -220,7 +221,7 @@ def train_batch(
         InvalidInputError: data, model and loss do not fit each other.
     """
     updates, watch = setup.updates, progress.watch
-    _tell(setup, progress, "on_batch_begin", position.epoch)
+    tell(setup, progress, "on_batch_begin", position.epoch)
     if setup.precision is None:
         loss, losses = _losses(setup, batch, position, wants_losses)
     else:
@@ -240,7 +241,7 @@ def _update(setup: Setup, progress: Progress, epoch: int) -> bool:
     setup.updates.prepare(unscale=listening)
     if listening:
         progress.watch.lap("step")
-        _tell(setup, progress, "on_before_step", epoch)
+        tell(setup, progress, "on_before_step", epoch)
     applied = setup.updates.apply()
     progress.watch.lap("step")
     return applied
@@ -282,7 +283,7 @@ def _validated(stopping: EarlyStopping | None, progress: Progress, epoch: int, l
     return loss if judged is None else judged
 
 
-def _tell(setup: Setup, progress: Progress, event: str, epoch: int, *details: Any) -> None:
+def tell(setup: Setup, progress: Progress, event: str, epoch: int, *details: Any) -> None:
     """Calls callbacks, if any listens."""
     if not setup.hooks.on(event):
         return

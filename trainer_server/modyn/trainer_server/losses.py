@@ -115,6 +115,11 @@ class Loss:
         return isinstance(self._plain, _INDEX_TARGETS)
 
     @property
+    def ignored(self) -> int | None:
+        """The label that counts for nothing; None: there is none."""
+        return self._ignored
+
+    @property
     def binary(self) -> bool:
         """Whether labels lie between 0 and 1."""
         return isinstance(self._plain, _PROBABILITY_TARGETS)

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from modyn.core.arrow import Int64Array
+from modyn.core.config.training import EarlyStoppingSection
 from modyn.core.draws import EPOCHS_PER_TRIGGER, Draws
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
@@ -21,6 +22,7 @@ from modyn.storage.reader import SampleBatch, read_samples
 from modyn.trainer_server.batch import Batch
 from modyn.trainer_server.parallel import Parallel
 from modyn.trainer_server.training_sets import TrainingSamples, read_training_set
+from modyn.trainer_server.validation import held_out
 
 ROUNDS = 4
 """How often samples are drawn anew for those that were deleted, have no label or were drawn twice."""
@@ -42,22 +44,32 @@ class OldSamples:
 
     A draw is a position of a training set, each with the same probability: a sample that was in several sets is drawn
     as often. It depends on (seed, trigger, epoch, batch) only. What was deleted since, or has no label as of the
-    trigger, is never seen. Sets that are ranges of keys take no memory; of others the keys are held, 8 bytes each.
+    trigger, is never seen, nor is what early stopping holds out. Sets that are ranges of keys take no memory; of others
+    the keys are held, 8 bytes each.
 
     Args:
         request: its seed, trigger, dataset and earlier training sets are used.
         labels: which labels the training set of the trigger was selected with; None: the newest.
         parallel: each process draws its own.
+        stopping: what holds samples out; None: nothing does.
     """
 
     def __init__(
-        self, request: TrainRequest, peers: Peers, decoder: Decoder, labels: LabelsAsOf | None, parallel: Parallel
+        self,
+        request: TrainRequest,
+        peers: Peers,
+        decoder: Decoder,
+        labels: LabelsAsOf | None,
+        parallel: Parallel,
+        *,
+        stopping: EarlyStoppingSection | None = None,
     ) -> None:
         self._request = request
         self._peers = peers
         self._decoder = decoder
         self._labels = labels
         self._rank = parallel.rank
+        self._stopping = stopping
         self._sets: list[TrainingSet] | None = None
         self._samples: dict[int, TrainingSamples] = {}
         self._background = ThreadPoolExecutor(1, "old-samples")
@@ -107,7 +119,7 @@ class OldSamples:
         for _ in range(ROUNDS):
             keys = np.setdiff1d(self._keys(random, missing), seen)
             seen = np.union1d(seen, keys)
-            for samples in self._fetched(keys):
+            for samples in self._fetched(self._trained(keys)):
                 found.append(samples)
                 missing -= len(samples)
             if not missing:
@@ -125,6 +137,10 @@ class OldSamples:
             start = int(ends[number - 1]) if number else 0
             parts.append(self._of(number).keys_at(positions[which == number] - start))
         return np.unique(np.concatenate(parts))
+
+    def _trained(self, keys: Int64Array) -> Int64Array:
+        """Those that are not held out."""
+        return keys if self._stopping is None else keys[~held_out(keys, self._stopping, self._request.seed)]
 
     def _fetched(self, keys: Int64Array) -> list[SampleBatch]:
         if not len(keys):

@@ -99,6 +99,17 @@ def load_states(
         _put(optimizer, model, states, shapes, remedy)
 
 
+def put_back(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """``optimizer.load_state_dict``, but ``param_groups`` and the dicts in it stay the same objects: a learning-rate
+    schedule of the user's own may hold them."""
+    groups = optimizer.param_groups
+    optimizer.load_state_dict(state)
+    for group, loaded in zip(groups, optimizer.param_groups, strict=True):
+        group.clear()
+        group.update(loaded)
+    optimizer.param_groups = groups
+
+
 def _put(
     optimizer: Optimizer,
     model: nn.Module,
@@ -107,7 +118,7 @@ def _put(
     remedy: str,
 ) -> None:
     own = optimizer.state_dict()
-    by_number: dict[int, dict[str, Any]] = {}
+    by_number: dict[int, dict[str, Any]] = dict(own["state"])  # some algorithms, such as Adagrad, begin with a state
     names = [name for name, _ in _parameters(optimizer, model)]
     if missing := sorted(states.keys() - set(names)):
         raise InvalidInputError(
@@ -116,7 +127,7 @@ def _put(
     for number, (name, parameter) in enumerate(_parameters(optimizer, model)):
         if name in states:
             by_number[number] = _fitted(name, states[name], shapes[name], parameter.shape, remedy)
-    optimizer.load_state_dict({"state": by_number, "param_groups": own["param_groups"]})
+    put_back(optimizer, {"state": by_number, "param_groups": own["param_groups"]})
 
 
 def _fitted(name: str, state: dict[str, Any], was: torch.Size, now: torch.Size, remedy: str) -> dict[str, Any]:

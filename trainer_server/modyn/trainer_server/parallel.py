@@ -48,6 +48,9 @@ class Parallel:
         """The main process's answer; every process has to call it."""
         return answer
 
+    def share_buffers(self, model: nn.Module) -> None:
+        """Gives all processes the main one's buffers, such as batch statistics; every process has to call it."""
+
     def rows(self, count: int) -> slice:
         """Which rows of a batch of ``count`` samples this process trains."""
         each, more = divmod(count, self.size)  # the first ones get one more, so that no smaller batch gives anyone more

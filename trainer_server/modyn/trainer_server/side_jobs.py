@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 
 from modyn.core.config.pipeline import DataSection, ModelSection
 from modyn.core.config.problems import parse_section
@@ -93,13 +94,19 @@ class SideJobs:
         check_allowed(data, root, allow_user_code=self._allow_user_code)
         job = ExportJob(storage_address=self._peers.addresses.storage, request=request)
         what = f"export of model {request.model}"
-        with self._devices.ticket("cpu", os.cpu_count() or 1) as ticket:
+        with self._devices.ticket("cpu", threads=1) as ticket:
             for _ in ticket.queue(caller, "export"):
                 pass
-            for piece in self._run(EXPORT_ENTRY, job.SerializeToString(), "exports/export", what, caller):
-                yield ExportedPiece.FromString(piece)
+            events = self._run(EXPORT_ENTRY, job.SerializeToString(), "exports/export", what, caller)
+            begun: list[ExportedPiece] = []
+            while not (begun and begun[-1].path) and (event := next(events, None)) is not None:
+                begun.append(ExportedPiece.FromString(event))
+        # With the first file everything is computed; a client that takes its time keeps nobody from training.
+        with closing(events):
+            yield from begun
+            yield from map(ExportedPiece.FromString, events)
 
-    def _run(self, entry: str, payload: bytes, log_name: str, what: str, caller: Caller) -> Iterator[bytes]:
+    def _run(self, entry: str, payload: bytes, log_name: str, what: str, caller: Caller) -> Generator[bytes]:
         """Events of a job; its log is removed if it ends well."""
         log = self._state.folder("jobs") / f"{log_name}-{os.getpid()}-{next(self._counter)}.log"
         job = self._launcher.launch(JobDescription(entry, payload, log, what))

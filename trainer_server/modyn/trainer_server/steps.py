@@ -173,7 +173,7 @@ class OwnStep:
             function,
             Loss(section.optimization_criterion, device),
             device,
-            OldSamples(request, peers, decoder, labels, parallel),
+            OldSamples(request, peers, decoder, labels, parallel, stopping=section.early_stopping),
             request.trigger_index,
             parallel,
             lambda: _previous_model(request, peers, root, device),
@@ -237,9 +237,8 @@ def on_device(inputs: Inputs, device: torch.device) -> Inputs:
 
 
 def _previous_model(request: TrainRequest, peers: Peers, root: str | None, device: torch.device) -> nn.Module | None:
-    digest = request.previous_model if request.HasField("previous_model") else request.initial_model
-    if not digest:
+    if not request.HasField("previous_model"):
         return None
     model = build_model(parse_section(ModelSection, from_value(request.model), "model"), root)
-    load(model, fetch_model(peers.storage, digest))
+    load(model, fetch_model(peers.storage, request.previous_model))
     return model.to(device).eval().requires_grad_(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,12 @@ class TrainingStore:
     def lineage(self) -> list[LineageRow]:
         """All of it, oldest first; one row per trigger that was ever trained."""
         return self._lineage(sa.true())
+
+    def each_lineage(self) -> Iterator[LineageRow]:
+        """All of it in no order, a few rows in memory at a time: numbers of a training may take much."""
+        with self._catalog.read() as connection:
+            for row in connection.execute(sa.select(lineage), execution_options={"yield_per": 100}).mappings():
+                yield LineageRow(**row)
 
     def lineage_of(self, model: str) -> list[LineageRow]:
         """Of one model, oldest first."""

@@ -114,12 +114,12 @@ class Trainings:
         return TrainEvent(result=result)
 
     def _is_there(self, result: TrainResult) -> bool:
-        """Whether everything that a training left behind still exists."""
+        """Whether everything that a training left behind still exists; if so, no garbage collection removes it now."""
         left = result.downsampling
         try:
             state = [result.optimizer_state] if result.HasField("optimizer_state") else []
             for model in (result.model, *left.auxiliary_models, *state):
-                self._peers.storage.DescribeModel(FetchModelRequest(digest=model))
+                self._peers.storage.DescribeModel(FetchModelRequest(digest=model, used=True))
             for columns in filter(None, (left.trained, left.scores)):
                 describe_sample_columns(self._peers.selector, columns)
         except NotFoundError:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from modyn.core.config.pipeline import TrainingSection
 from modyn.core.config.training import GradientClippingSection
+from modyn.trainer_server.optimizer_states import put_back
 
 
 class Updates:
@@ -72,7 +73,7 @@ class Updates:
             unscale: also where nothing is clipped.
         """
         if self._scaling and (unscale or self._clipping is not None):
-            for optimizer in self._optimizers.values():
+            for optimizer in self._with_gradients():
                 self._scaler.unscale_(optimizer)
         if self._batches > 1 and not self._sums and self._samples != self._expected:
             gradients = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
@@ -91,7 +92,9 @@ class Updates:
             for optimizer in self._optimizers.values():
                 optimizer.step()
             return True
-        for optimizer in self._optimizers.values():
+        if not (optimizers := self._with_gradients()):
+            return True
+        for optimizer in optimizers:
             self._scaler.step(optimizer)
         self._scaler.update()
         before, self._scale = self._scale, self._scaler.get_scale()
@@ -111,7 +114,7 @@ class Updates:
     def resume(self, state: dict[str, Any]) -> None:
         """Takes back what :meth:`state` gave."""
         for name, optimizer in self._optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+            put_back(optimizer, state["optimizers"][name])
         self._scaler.load_state_dict(state["scaler"])
         self._scale = self._scaler.get_scale() if self._scaling else 1.0
         self._pending, self._samples = state["pending"], state["samples"]
@@ -119,6 +122,14 @@ class Updates:
         for position, gradient in state["gradients"].items():
             parameter = parameters[int(position)]
             parameter.grad = gradient.to(parameter.device, copy=True)
+
+    def _with_gradients(self) -> list[Optimizer]:
+        """Those that have something to do: the scaler refuses others, such as one whose layers are all frozen."""
+        return [
+            optimizer
+            for optimizer in self._optimizers.values()
+            if any(parameter.grad is not None for group in optimizer.param_groups for parameter in group["params"])
+        ]
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         """All that are trained."""

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
+from modyn.core.arrow import Int64Array
 from modyn.core.config.training import EarlyStoppingSection
 from modyn.core.draws import Draws
 from modyn.core.plugins.downsampling import Score
@@ -50,11 +52,20 @@ class HeldOut:
         """
         if section is None:
             return HeldOut(samples, None)
-        draws = Draws(seed, 0, 0, samples.keys.to_array())
-        mask = draws.uniform("early stopping")[:, 0] < section.validation_share
+        mask = held_out(samples.keys.to_array(), section, seed)
         if mask.all() or not mask.any():
             return HeldOut(samples, None)
         return HeldOut(samples.take(np.flatnonzero(~mask)), samples.take(np.flatnonzero(mask)))
+
+
+def held_out(keys: Int64Array, section: EarlyStoppingSection, seed: int) -> npt.NDArray[np.bool_]:
+    """Which samples are held out, bool [n].
+
+    Args:
+        keys: of the samples, int64 [n].
+    """
+    mask: npt.NDArray[np.bool_] = Draws(seed, 0, 0, keys).uniform("early stopping")[:, 0] < section.validation_share
+    return mask
 
 
 class EarlyStopping:
@@ -84,6 +95,7 @@ class EarlyStopping:
         self._section = section
         self._source = source
         self._scorer = Scorer(model, "the model", loss, device, precision=precision, needs=(Score.LOSS,))
+        self._model = model
         self._weights = Weights(model)
         self._hooks = hooks
         self._parallel = parallel
@@ -149,6 +161,7 @@ class EarlyStopping:
         self._lowest, self._bar, self._patience = state["lowest"], state["bar"], state["patience"]
 
     def _loss(self) -> float | None:
+        self._parallel.share_buffers(self._model)  # all judge the model that is stored
         total = torch.zeros(2, dtype=torch.float64, device=self._device)
         with self._scorer.evaluating():
             for batch in self._source.everything(self._source.batch_size * VALIDATION_BATCHES):
@@ -161,9 +174,11 @@ class EarlyStopping:
 
 
 def copied(state: Any) -> Any:
-    """A state of its own: what the tensors in it are changed to does not change it."""
+    """A state of its own: what the tensors and arrays in it are changed to does not change it."""
     if isinstance(state, torch.Tensor):
         return state.detach().clone()
+    if isinstance(state, np.ndarray):
+        return state.copy()
     if isinstance(state, dict):
         return {key: copied(value) for key, value in state.items()}
     if isinstance(state, list | tuple):

@@ -16,7 +16,7 @@ from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
 from modyn.models.decoding import Decoder
-from modyn.models.growing import grow, num_outputs
+from modyn.models.growing import grow
 from modyn.models.weights import load
 from modyn.proto.storage_pb2 import TRAINING, LabelsAsOf
 from modyn.proto.trainer_server_pb2 import TrainRequest
@@ -65,20 +65,19 @@ class NewClasses:
         """
         if self.section.new_classes != "grow":
             return
-        if not Loss(self.section.optimization_criterion, torch.device("cpu")).one_label:
+        loss = Loss(self.section.optimization_criterion, torch.device("cpu"))
+        if not loss.one_label:
             raise InvalidInputError(
                 f"training.new_classes: grow needs labels that are class indices, as CrossEntropyLoss takes them; with "
                 f"training.optimization_criterion {self.section.optimization_criterion.name} set it to error"
             )
-        needed, seems = self._num_classes(), num_outputs(model)
-        if seems is not None and needed <= seems:
-            return
-        inputs = self._an_input()
+        needed = self._num_classes(loss.ignored)
+        inputs = self._an_input() if needed else None
         if inputs is not None:  # else nothing is left to train on, which the training says
             grow(model, needed, inputs)
 
-    def _num_classes(self) -> int:
-        """One more than the largest label of the set."""
+    def _num_classes(self, ignored: int | None) -> int:
+        """One more than the largest label of the set, but for the one that is ignored."""
         batches = stream_columns(
             self.peers.storage,
             self.dataset,
@@ -88,9 +87,9 @@ class NewClasses:
             labels=self.labels,
             purpose=TRAINING,
         )
-        return max((self._largest(batch.column("label")) for batch in batches), default=-1) + 1
+        return max((self._largest(batch.column("label"), ignored) for batch in batches), default=-1) + 1
 
-    def _largest(self, column: pa.Array) -> int:
+    def _largest(self, column: pa.Array, ignored: int | None) -> int:
         labelled = column.filter(pc.is_valid(column))
         if not len(labelled):
             return -1
@@ -101,7 +100,9 @@ class NewClasses:
                 f"{str(labels.dtype).removeprefix('torch.')}. Make whole numbers of them with "
                 "data.label_transformer_function, or set it to error"
             )
-        return int(labels.max())
+        if ignored is not None:
+            labels = labels[labels != ignored]
+        return int(labels.max()) if labels.numel() else -1
 
     def _an_input(self) -> Any:
         """What the model gets for one sample; None: all that were looked at are deleted."""

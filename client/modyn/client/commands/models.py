@@ -107,7 +107,9 @@ def download(
         typer.Option("--output", metavar="DIR", help="Folder to write.", show_default="model-DIGEST"),
     ] = None,
     onnx: Annotated[bool, typer.Option("--onnx", help="Also write model.onnx, if the model allows.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is in the folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a model that was downloaded to the folder before.")
+    ] = False,
     code: Annotated[
         Path | None,
         typer.Option("--code", metavar="DIR", help="Folder of the user's own code, if it is not where it was."),

@@ -233,7 +233,9 @@ class TrainingSection(Section):
     optimization_criterion: CriterionSection = Field(CriterionSection(), description="The loss.")
     lr_scheduler: LrSchedulerSection | None = Field(None, description="Learning-rate schedule; none by default.")
     checkpointing: CheckpointingSection = Field(CheckpointingSection(), description="Saving state while training.")
-    record_loss_every: NonNegativeInt = Field(0, description="Report the loss every n batches; 0: per epoch only.")
+    record_loss_every: NonNegativeInt = Field(
+        0, description="Report progress and loss at every n-th batch too, beside ten times a second."
+    )
     enable_accurate_gpu_measurements: bool = Field(
         False, description="Wait for the GPU before and after each timed part of a batch; slower."
     )

@@ -20,7 +20,7 @@ class FreezeLayers(Callback):
     """Keep the weights of some modules as they are, for the first epochs or throughout.
 
     Frozen modules are in evaluation mode: their dropout is off and their batch statistics stay. No gradients are
-    computed for them, which makes the backward pass shorter. For one process per training only.
+    computed for them, which makes the backward pass shorter.
     """
 
     modules: list[str] = Field(min_length=1, description="Attribute paths, such as model.layer1 or body.0.")
@@ -37,13 +37,6 @@ class _Freezer(TrainingEvents):
         self._frozen: list[tuple[nn.Module, list[torch.nn.Parameter]]] = []
 
     def on_begin(self, view: TrainingView) -> None:
-        import torch.distributed as dist
-
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            raise InvalidInputError(
-                "training.callbacks: FreezeLayers changes what is trained, which several processes cannot follow; set "
-                "training.gpus and training.processes to 1, or name what is trained in training.optimizers"
-            )
         modules = [_module(view.model, path) for path in self._paths]
         if self._epochs is not None and view.epoch >= self._epochs:
             return
@@ -54,6 +47,11 @@ class _Freezer(TrainingEvents):
             for parameter in parameters:
                 parameter.grad = None
             self._frozen.append((module, parameters))
+        if not any(parameter.requires_grad for parameter in view.model.parameters()):
+            raise InvalidInputError(
+                f"training.callbacks: FreezeLayers.modules: {', '.join(self._paths)} are all that the model trains; "
+                "leave some of it to be trained"
+            )
 
     def on_epoch_end(self, view: TrainingView, loss: float) -> None:
         if self._epochs is not None and view.epoch + 1 >= self._epochs:
