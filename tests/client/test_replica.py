@@ -22,7 +22,7 @@ from tests.client.processes import TIMEOUT_SECONDS, modyn, start_modyn
 Start = Callable[..., tuple[subprocess.Popen[str], str]]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=[pytest.param("sqlite", marks=pytest.mark.slow), "postgresql"])
 def catalog(request: pytest.FixtureRequest) -> list[str]:
     """The option that chooses the catalog."""
     return [] if request.param == "sqlite" else ["--catalog", request.getfixturevalue("postgres_url")]

@@ -177,6 +177,7 @@ def test_a_baseline_that_fails_stands_in_the_report(tmp_path: Path, client: Clie
     assert (baseline.status, baseline.error, baseline.trainings) == ("failed", failed.error.message, 0)
 
 
+@pytest.mark.slow
 def test_no_baseline_begins_after_a_signal(tmp_path: Path) -> None:
     with Client.embedded(tmp_path / "state") as client, StopOnSignal(lambda: None) as between:
         signal.raise_signal(signal.SIGINT)

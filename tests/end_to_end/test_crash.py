@@ -41,7 +41,8 @@ def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
-@pytest.mark.parametrize("triggers_before_the_kill", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.slow  # a run that is killed in the middle of a training is in test_resume.py
+@pytest.mark.parametrize("triggers_before_the_kill", [1, 2])
 def test_killed_and_run_again(tmp_path: Path, triggers_before_the_kill: int) -> None:
     project(tmp_path, training=TRAINING)
     process = subprocess.Popen(

@@ -76,7 +76,14 @@ def replay(client: Client, pipeline: Path, *, reuse: bool) -> Report:
     return client.report(pipeline_id)
 
 
-@pytest.mark.parametrize("selection", SELECTIONS)
+REPEATED = {"replay", "no replacement", "schedule"}
+"""What others of them show too."""
+
+
+@pytest.mark.parametrize(
+    "selection",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in REPEATED else []) for name in SELECTIONS],
+)
 def test_live_replayed_and_again(client: Client, tmp_path: Path, selection: str) -> None:
     name = selection.replace(" ", "-")
     pipeline = write_pipeline(

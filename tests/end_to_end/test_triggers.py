@@ -72,7 +72,10 @@ def decisions(report: Report) -> list[dict[str, Any]]:
     return kept
 
 
-@pytest.mark.parametrize("family", TRIGGERS)
+@pytest.mark.parametrize(
+    "family",
+    [pytest.param(name, marks=[pytest.mark.slow] if name in {"cost", "ensemble"} else []) for name in TRIGGERS],
+)
 def test_live_decides_as_a_replay_of_what_arrived(client: Client, tmp_path: Path, family: str) -> None:
     rng = np.random.default_rng(len(family))
     pipeline = write_pipeline(tmp_path, data={"dataset_id": family}, trigger=TRIGGERS[family], evaluation=None)

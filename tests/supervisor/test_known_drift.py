@@ -78,6 +78,7 @@ def test_a_change_of_the_concept_alone_is_none_of_the_inputs() -> None:
 
 
 @needs_data
+@pytest.mark.slow
 def test_gaussians_that_change_places_are_found_by_their_labels_only() -> None:
     rows = gaussians_rows("CrossMMD")
     without = [row for row in rows if "labels" not in row.stream]
