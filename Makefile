@@ -26,7 +26,7 @@ run: install ## Run the main job: the digits example, report in runs/digits
 	$(BIN)/modyn-client run examples/digits/pipeline.yaml --output runs/digits
 
 test: install ## Run all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
 
 test-slow: install ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow

@@ -217,6 +217,7 @@ def test_failing_pipeline_is_one_screen_with_its_report(folder: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow
 def test_killed_training_job_is_a_failure_with_its_reason(
     folder: Path, start: Callable[..., subprocess.Popen[str]]
 ) -> None:

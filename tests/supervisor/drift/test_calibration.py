@@ -26,7 +26,7 @@ def test_independent_streams_are_flagged_at_the_stated_rate(samples: int) -> Non
     [
         ("AR(1) .5", 200),
         pytest.param("AR(1) .9", 1000, marks=pytest.mark.slow),
-        ("AR(1) .9 + season", 1000),
+        pytest.param("AR(1) .9 + season", 1000, marks=pytest.mark.slow),
     ],
 )
 def test_autocorrelated_streams_are_flagged_no_more_often(stream: str, samples: int) -> None:
