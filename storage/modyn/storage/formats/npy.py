@@ -6,6 +6,7 @@ Nothing is unpickled: arrays of objects are refused by their header.
 from __future__ import annotations
 
 import ast
+import contextlib
 import math
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ import numpy.typing as npt
 from modyn.core.errors import CorruptDataError
 
 MAGIC = b"\x93NUMPY"
+PARSE_ATTEMPTS = 5
+
 MAX_HEADER_BYTES = 64 << 10
 ZIP_HEADER_BYTES = 30
 """Fixed part of what stands before a member of a zip archive."""
@@ -128,6 +131,15 @@ def _member_offset(file: IO[bytes], info: zipfile.ZipInfo) -> int | None:
     return info.header_offset + ZIP_HEADER_BYTES + lengths
 
 
+def _literal(text: str) -> Any:
+    """A Python literal. Python 3.11 counts the depth of what it parses for all threads together and may find that it
+    does not add up when another thread parses too; the text is not at fault then."""
+    for _ in range(PARSE_ATTEMPTS - 1):
+        with contextlib.suppress(SystemError):
+            return ast.literal_eval(text)
+    return ast.literal_eval(text)
+
+
 def _read_header(file: IO[bytes], path: Path, member: str | None) -> StoredArray:
     called = "its array" if member is None else f"array {member.removesuffix('.npy')!r}"
     start = _exactly(file, 8)
@@ -140,7 +152,7 @@ def _read_header(file: IO[bytes], path: Path, member: str | None) -> StoredArray
         raise CorruptDataError(f"{called} has a header of {length} bytes; expected up to {MAX_HEADER_BYTES}")
     text = _exactly(file, length).decode("utf-8" if version == 3 else "latin1")
     try:
-        header = ast.literal_eval(text.strip())
+        header = _literal(text.strip())
         dtype, fortran, shape = np.lib.format.descr_to_dtype(header["descr"]), header["fortran_order"], header["shape"]
     except (SyntaxError, TypeError, KeyError, ValueError, MemoryError, RecursionError) as error:
         raise CorruptDataError(f"{called} has a damaged header: {error}") from error
