@@ -591,17 +591,10 @@ class Client:
         Raises:
             InvalidInputError: something is wrong in the file; the message lists every problem.
         """
-        text, name, folder = _read_pipeline(pipeline)
-        mode = mode or ReplayOptions()
-        request = supervisor_pb2.SubmitPipelineRequest(
-            pipeline_yaml=text,
-            yaml_name=name,
-            replay=mode.to_proto() if isinstance(mode, ReplayOptions) else None,
-            live=mode.to_proto() if isinstance(mode, LiveOptions) else None,
-            maximum_triggers=maximum_triggers,
-            reuse=reuse,
-            simulate=simulate,
-        )
+        request, folder = _request_of(pipeline, mode)
+        request.reuse, request.simulate = reuse, simulate
+        if maximum_triggers is not None:
+            request.maximum_triggers = maximum_triggers
         return self._submit(request, folder)
 
     def submit_baseline(
@@ -676,14 +669,7 @@ class Client:
             InvalidInputError: what is wrong; the message names the layer, the metric, or the key.
             JobFailedError: a job died.
         """
-        text, name, folder = _read_pipeline(pipeline)
-        mode = mode or ReplayOptions()
-        request = supervisor_pb2.SubmitPipelineRequest(
-            pipeline_yaml=text,
-            yaml_name=name,
-            replay=mode.to_proto() if isinstance(mode, ReplayOptions) else None,
-            live=mode.to_proto() if isinstance(mode, LiveOptions) else None,
-        )
+        request, folder = _request_of(pipeline, mode)
         self._send_code_root(request, folder)
         return check_pipeline(self._peers, request, on_step)
 
@@ -827,6 +813,21 @@ def _flattened(data: Iterable[pa.RecordBatch | pa.Table]) -> Iterator[pa.RecordB
                 "iterable of them"
             )
         yield from _batches(item)
+
+
+def _request_of(
+    pipeline: Path | str, mode: ReplayOptions | LiveOptions | None
+) -> tuple[supervisor_pb2.SubmitPipelineRequest, Path]:
+    """What a supervisor is sent of a pipeline, and the folder it lies in."""
+    text, name, folder = _read_pipeline(pipeline)
+    mode = mode or ReplayOptions()
+    request = supervisor_pb2.SubmitPipelineRequest(
+        pipeline_yaml=text,
+        yaml_name=name,
+        replay=mode.to_proto() if isinstance(mode, ReplayOptions) else None,
+        live=mode.to_proto() if isinstance(mode, LiveOptions) else None,
+    )
+    return request, folder
 
 
 def _read_pipeline(pipeline: Path | str) -> tuple[str, str, Path]:

@@ -60,10 +60,7 @@ class TrainerServers:
                     if isinstance(error, CancelledError) and (stop.stopped or self._answers(address)):
                         raise
                     lost[address] = error
-                    self._lost_at[address] = time.monotonic()
-            servers = self._peers.trainer_servers
-            if len(lost) == len(servers):
-                raise lost[address] if len(servers) == 1 else _none_answers(lost)
+            self._lose(address, lost)
             notice(
                 f"trigger {request.trigger_index}: the trainer server at {address} does not answer "
                 f"({lost[address].message}); another one trains"
@@ -90,9 +87,17 @@ class TrainerServers:
                         return call.result()
                 except ServerLostError as error:
                     lost[address] = error
-                    self._lost_at[address] = time.monotonic()
-            if len(lost) == len(self._peers.trainer_servers):
-                raise lost[address] if len(lost) == 1 else _none_answers(lost)
+            self._lose(address, lost)
+
+    def _lose(self, address: str, lost: dict[str, ModynError]) -> None:
+        """A server did not answer; raises if no other one is left to ask.
+
+        Args:
+            lost: all that did not, it among them.
+        """
+        self._lost_at[address] = time.monotonic()
+        if len(lost) == len(self._peers.trainer_servers):
+            raise lost[address] if len(lost) == 1 else _none_answers(lost)
 
     @contextmanager
     def _taking(self, lost: dict[str, ModynError]) -> Iterator[str]:
