@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := client core evaluator models selector storage supervisor trainer_server tests examples benchmarks docs
 
-.PHONY: help install run test test-slow check format lint types proto proto-check bench study study-selection docs docs-check clean
+.PHONY: help install run test test-slow test-browser check format lint types proto proto-check bench study study-selection docs docs-check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,11 +25,14 @@ run: install ## Run the main job: the digits example, report in runs/digits
 	$(BIN)/python examples/digits/prepare.py
 	$(BIN)/modyn-client run examples/digits/pipeline.yaml --output runs/digits
 
-test: install ## Run all tests but the slow ones
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2
+test: install ## Run all tests but the slow ones and those in a browser
+	$(BIN)/python -m pytest -m "not slow and not browser" --numprocesses 2
 
 test-slow: install ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+test-browser: install ## Check the HTML reports in a real browser (Chromium)
+	$(BIN)/python -m pytest -m browser
 
 check: format lint types proto-check docs-check ## Format, lint, types, generated code and docs up to date
 
@@ -64,11 +67,13 @@ study: install ## The long studies of drift tests (an hour; parts kept in .venv/
 study-selection: install ## The study of downsampling strategies (an hour; parts kept in .venv/study-selection)
 	$(BIN)/python -m benchmarks.selection.study $(VENV)/study-selection
 
-docs: install ## Regenerate the reference pages
+docs: install ## Regenerate the reference pages, the example reports and their pictures (with Chromium)
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.pictures
 
 docs-check: install
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m docs.pictures --check
 
 clean: ## Remove what runs and tools leave behind (not .venv)
 	rm -rf runs .modyn build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

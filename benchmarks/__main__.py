@@ -8,7 +8,7 @@ import sys
 
 from benchmarks.results import Result, save
 
-PARTS = ("main", "storage", "triggers", "selection", "training")
+PARTS = ("main", "storage", "triggers", "selection", "training", "evaluation")
 """Modules ``bench_<part>`` with a function ``run() -> dict[str, Result]``; one that has ``NAMES`` can also be asked for
 some of them: ``run(names)``."""
 

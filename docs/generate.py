@@ -18,6 +18,9 @@ from typing import Any
 import typer
 
 from modyn.client.cli import app
+from modyn.client.columns import ResultTable
+from modyn.client.comparison_tables import TABLES as COMPARISON_TABLES
+from modyn.client.report_tables import TABLES as REPORT_TABLES
 from modyn.core.config.reader import json_schema
 from modyn.core.plugins.callbacks import CALLBACKS
 from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES
@@ -114,6 +117,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "pipeline.md": pipeline_page(schema),
         "report.md": report_page(report),
+        "tables.md": tables_page(),
         "pipeline.schema.json": _json(schema),
         "report.schema.json": _json(report),
     }
@@ -349,6 +353,38 @@ def _fields_table(schema: dict[str, Any]) -> list[str]:
         for name, body in schema["properties"].items()
     ]
     return _table(("field", "type", "", "meaning"), rows)
+
+
+def tables_page() -> str:
+    """All tables of results and their columns."""
+    lines = [MARK, "", "# Tables of results", ""]
+    lines += [
+        "Arrow tables with fixed schemas: `report --data DIR` and `compare --data DIR` write them as Parquet, CSV or"
+    ]
+    lines += [
+        "JSON, the folder of a run has those of its report in `tables/`, and `PipelineResult.table(name)` answers"
+    ]
+    lines += [
+        "them. Times are Unix seconds (UTC); missing and non-finite numbers are null. Every field carries its meaning"
+    ]
+    lines += ["as metadata `description`, and `tables.json` beside the files has it too.", ""]
+    for title, tables in (("Of a report", REPORT_TABLES), ("Of a comparison", COMPARISON_TABLES)):
+        lines += [f"## {title}", ""]
+        lines += [f"- [`{name}`](#{_anchor(_table_title(title, name))})" for name in tables]
+        for name, table in tables.items():
+            lines += ["", f"### {_table_title(title, name)}", "", table.description, ""]
+            lines += _columns_table(table)
+        lines.append("")
+    return _text(lines)
+
+
+def _table_title(title: str, name: str) -> str:
+    return f"{name} {title.lower()}"
+
+
+def _columns_table(table: ResultTable) -> list[str]:
+    rows = [(f"`{column.name}`", str(column.type), column.description) for column in table.columns]
+    return _table(("column", "type", "meaning"), rows)
 
 
 # -------------------------------------------------------------------------------------------------------- text

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 import modyn.client.api
+import modyn.client.costs
 import modyn.client.explanations
 import modyn.client.options
-import modyn.client.tables
-import modyn.client.trigger_plot
+import modyn.client.time_axis
 from modyn.client import Client
 from modyn.client.tabular import file_digest, read_table
 from modyn.core.errors import InvalidInputError, NotFoundError
@@ -36,8 +36,8 @@ def rows(count: int, start: int = 0) -> pa.Table:
         modyn.client.api,
         modyn.client.explanations,
         modyn.client.options,
-        modyn.client.tables,
-        modyn.client.trigger_plot,
+        modyn.client.costs,
+        modyn.client.time_axis,
     ],
 )
 def test_examples_in_docstrings(module: object) -> None:

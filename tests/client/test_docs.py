@@ -74,7 +74,7 @@ def python_blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["ingestion_jobs.md", "late_labels.md", "deletion.md"])
+@pytest.mark.parametrize("page", ["ingestion_jobs.md", "late_labels.md", "deletion.md", "evaluation.md"])
 def test_documented_programs_print_what_they_say(
     page: str, state: StateDirectory, capfd: pytest.CaptureFixture[str]
 ) -> None:

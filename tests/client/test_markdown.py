@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from modyn.client.markdown import interpretation, report_markdown
+from modyn.client.markdown import report_markdown
+from modyn.client.tables import print_report
+from modyn.client.wording import interpretation
+from modyn.core.report import DifferencePart, EvaluationPart, IntervalPart, OffsetPart, TransferPart
 from tests.client.reports import composite, drifting, report
 
 
@@ -23,6 +26,73 @@ def test_interpretation_without_scores_or_baselines() -> None:
     assert "No window could be scored" in interpretation(composite(None, scored=0))
     assert interpretation(composite(0.5, scored=1)) == "Mean over 1 window in which a model was active."
     assert "beats" not in interpretation(composite(0.5, majority_class=None))
+
+
+def test_an_interval_decides_what_counts_as_a_difference() -> None:
+    def judged(mean: float, low: float, high: float, *, greater: bool = True) -> str:
+        interval = IntervalPart(low=low, high=high, level=0.95)
+        part = DifferencePart(mean=mean, interval=interval, windows=20)
+        score = composite(0.7 + mean, majority_class=0.7)
+        return interpretation(
+            score.model_copy(update={"over_baselines": {"majority_class": part}, "greater_is_better": greater})
+        )
+
+    assert "beats" in judged(0.002, 0.001, 0.003)
+    assert "by 0.0020 [0.001, 0.003]" in judged(0.002, 0.001, 0.003)
+    assert "no better than" in judged(0.1, -0.01, 0.2)
+    assert "0.1000 below" in judged(-0.1, -0.2, -0.05)
+    assert "by 0.1000 [0.050, 0.200]" in judged(-0.1, -0.2, -0.05, greater=False)
+    assert "0.1000 above" in judged(0.1, 0.05, 0.2, greater=False)
+
+
+def test_what_is_known_beside_the_means_has_sections_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["Accuracy", *(f"Accuracy[region=r{i}]" for i in range(50)), "Accuracy#7"]
+    interval = IntervalPart(low=0.7, high=0.8, level=0.95)
+    score = composite(0.75, majority_class=0.5).model_copy(update={"interval": interval})
+    document = report().model_copy(
+        update={
+            "composite": {"weekly": {"d": dict.fromkeys(names, score)}},
+            "windows": [w.model_copy(update={"certification": "certified"}) for w in report().windows],
+            "evaluation": EvaluationPart(
+                handlers=[], metrics=[], training_latency="measured", labels="known", label_delay=86_400,
+                confidence=0.95,
+            ),
+            "transfer": [
+                TransferPart(
+                    handler="weekly", dataset="d", metric="Accuracy", forgetting=0.125, backward_transfer=-0.25,
+                    forward_transfer=None, windows_backward=3, windows_forward=0,
+                )
+            ],
+            "offsets": [
+                OffsetPart(handler="o", dataset="d", metric="Accuracy", offset="+1w", models=3, mean=0.5, interval=None)
+            ],
+        }
+    )  # fmt: skip
+    text = report_markdown(document)
+    expected = [
+        *("**0.7500** [0.700, 0.800]", "*Certified*", "11 more are in `tables/composite.parquet`", "region=r39"),
+        *("| weekly on d | Accuracy | +0.1250 | -0.2500 | – | 3 and 0 |", "| o on d | Accuracy | +1w | 0.5000 | 3 |"),
+        *("measured: a model counts as active once", "labels are known 1d after their samples"),
+    ]
+    for part in expected:
+        assert part in text
+    assert text.count("majority class") < 10, "slices do not flood the main table"
+    print_report(document)
+    shown = capsys.readouterr().out
+    for part in ("0.7500 [0.700, 0.800]", "certified", "forgetting +0.1250", "39 more scores", "+1w", "measured"):
+        assert part in shown
+    assert shown.count("region=") == 11
+
+
+def test_a_run_that_failed_before_its_first_trigger_has_no_table_of_zeros(capsys: pytest.CaptureFixture[str]) -> None:
+    document = report(status="failed", triggers=[], windows=[], looked=[])
+    failed = document.pipeline.model_copy(update={"error": "data.source.path: no such folder"})
+    document = document.model_copy(update={"pipeline": failed, "composite": {}, "evaluations": []})
+    print_report(document)
+    assert capsys.readouterr().out.splitlines() == ["demo: failed before the first trigger fired, after 300 samples"]
+    text = report_markdown(document)
+    assert "## Cost" not in text
+    assert "failed: data.source.path" in text
 
 
 def test_report_names_what_matters() -> None:

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from modyn.client.trigger_plot import MAX_PANELS, _figure, _firings, draw, look_like_dates, panels, save_plot
+from modyn.client.time_axis import look_like_dates
+from modyn.client.trigger_plot import MAX_PANELS, _figure, draw, firings, panels, save_plot
 from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.report import TriggerEvaluationPart
 from tests.client.reports import DAY, drifting, finding, trigger_evaluation
@@ -39,7 +40,7 @@ def test_late_data_do_not_move_the_clock_back() -> None:
     ]
     [panel] = panels(late)
     assert panel.times.tolist() == [DAY - 1, DAY - 1, 3 * DAY - 1]
-    assert _firings(late).tolist() == [DAY - 1, 3 * DAY - 1]
+    assert firings(late).tolist() == [DAY - 1, 3 * DAY - 1]
 
 
 @pytest.mark.parametrize(
@@ -49,13 +50,13 @@ def test_late_data_do_not_move_the_clock_back() -> None:
 def test_timestamps_that_look_like_dates_are_shown_as_dates(times: list[int], dates: bool) -> None:
     assert look_like_dates(np.array(times)) is dates
     looked = [trigger_evaluation(0, 0, finding("a", 1.0), start=time, every=1) for time in times]
-    axes = _figure(panels(looked), _firings(looked), "t").axes[-1]
+    axes = _figure(panels(looked), firings(looked), "t").axes[-1]
     assert axes.get_xlabel() == ("data time (UTC)" if dates else "data time (timestamps)")
 
 
-def test_firings_are_lines_in_every_panel() -> None:
+def testfirings_are_lines_in_every_panel() -> None:
     looked = drifting()
-    figure = _figure(panels(looked), _firings(looked), "t")
+    figure = _figure(panels(looked), firings(looked), "t")
     assert len(figure.axes) == 2
     for axes in figure.axes:
         [lines] = axes.collections
@@ -65,7 +66,7 @@ def test_firings_are_lines_in_every_panel() -> None:
 
 def test_an_ensemble_of_many_findings_fits_on_a_page() -> None:
     looked = [trigger_evaluation(0, 0, *(finding(f"f{i}", float(i)) for i in range(MAX_PANELS + 3)))]
-    figure = _figure(panels(looked), _firings(looked), "t")
+    figure = _figure(panels(looked), firings(looked), "t")
     assert len(figure.axes) == MAX_PANELS
     assert "3 more findings are left out" in figure.get_suptitle()
 

@@ -200,20 +200,6 @@ def test_published_selection_strategies_run(strategy: str) -> None:
             "training: {lr_scheduler: {name: DLRMScheduler, source: Custom, step_every: batch, optimizers: [default]}}",
             "training.lr_scheduler.source",
         ),
-        (
-            (
-                "evaluation: {handlers: [{execution_time: after_pipeline, "
-                "strategy: {type: BetweenTwoTriggersEvalStrategy}, datasets: [numbers]}]}"
-            ),
-            "evaluation.handlers[0].strategy.type",
-        ),
-        (
-            (
-                "evaluation: {handlers: [{execution_time: after_training, models: matrix, "
-                "strategy: {type: OffsetEvalStrategy, offsets: [1d]}}]}"
-            ),
-            "evaluation.handlers[0].strategy.type",
-        ),
     ],
 )
 def test_what_a_later_release_will_have_is_no_error(what: str, where: str) -> None:

@@ -22,7 +22,8 @@ from modyn.core.plugins.triggers import TRIGGERS
 from modyn.core.registry import Registry
 from tests.helpers.pipelines import MINIMAL, PUBLISHED
 
-EXAMPLES = sorted((Path(__file__).resolve().parents[2] / "examples").glob("*/*.yaml"))
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = sorted(set(FOLDER.glob("*/*.yaml")) - set(FOLDER.glob("*/policies.yaml")))
 
 REGISTRIES: list[Registry[Any]] = [
     *(TRIGGERS, SELECTION_POLICIES, PRESAMPLING_STRATEGIES, DOWNSAMPLING_STRATEGIES, METRICS, WINDOW_STRATEGIES),

@@ -176,6 +176,9 @@ def test_a_training_job_killed_from_outside(client: Client, tmp_path: Path) -> N
     assert ended.status == Pipeline.FAILED
     assert "SIGKILL" in ended.error.message
     assert not ended.error.input_error
+    [trigger] = client.report(pipeline_id).triggers
+    assert (trigger.model, trigger.samples) == (None, 120)
+    assert trigger.error == ended.error.message
     training["epochs_per_trigger"] = 1
     again = client.submit(write_pipeline(tmp_path, data=data("killed"), training=training))
     assert client.wait(again).status == Pipeline.COMPLETED

@@ -10,6 +10,7 @@ import pytest
 
 from modyn.client import Client, ReplayOptions
 from modyn.core.report import Report, without_volatile
+from modyn.evaluator.baselines import BASELINES
 from modyn.proto.supervisor_pb2 import Pipeline
 from tests.helpers.streams import (
     DAILY_AFTER_TRAINING,
@@ -66,7 +67,7 @@ def test_triggers_windows_and_scores_of_a_replay(client: Client, stream: Path, t
     assert score.currently_active is not None
     assert score.currently_trained is not None
     assert score.currently_trained > score.currently_active  # it has seen the windows it is scored on
-    assert set(score.baselines) == {"last_label", "majority_class"}
+    assert set(score.baselines) == set(BASELINES)
     assert len(report.evaluations) == 3 * 12
     assert report.cost.trainings == 3
     assert report.fixed_cost.first_batch_ms_median is not None

@@ -77,6 +77,10 @@ def test_metrics_alone_take_no_job(server: EvaluationServer, dataset: str) -> No
     assert result.num_samples == 7
     with pytest.raises(InvalidInputError, match="metric F1Score, num_classes: 2"):
         check(server, dataset, [{"name": "F1Score", "num_classes": 2}], num_outputs=3)
+    numbers = [{"name": "R2"}, {"name": "MeanSquaredError"}]
+    assert [metric.name for metric in check(server, dataset, numbers, num_outputs=1).metrics] == ["R2", "MSE"]
+    with pytest.raises(InvalidInputError, match="metric R2: the model has 3 outputs, but a label has 1"):
+        check(server, dataset, numbers, num_outputs=3)
     assert server.launcher.launched == 0
 
 

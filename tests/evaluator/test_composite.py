@@ -2,27 +2,34 @@ from __future__ import annotations
 
 import doctest
 import math
+import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.evaluation import Window
 from modyn.evaluator import composite
-from modyn.evaluator.composite import active_and_trained, summarise
+from modyn.evaluator.composite import active_and_trained, live_from, summarise
 
 NUM_RANDOM_LOGS = 3_000
 
+ANY_SECOND = st.integers(-(2**63), 2**63 - 1) | st.sampled_from([-(2**63), 2**63 - 1]) | st.integers(-3, 3)
 
-def slow_oracle(anchors: list[int], last_timestamps: list[int]) -> tuple[list[int | None], list[int | None]]:
+
+def slow_oracle(
+    anchors: list[int], last_timestamps: list[int], live: list[float] | None = None
+) -> tuple[list[int | None], list[int | None]]:
     """The definition, word for word."""
     active: list[int | None] = []
     trained: list[int | None] = []
     for anchor in anchors:
         current: int | None = None
         for model, end in enumerate(last_timestamps):
-            if end < anchor:
+            if end < anchor and (live is None or live[model] <= anchor):
                 current = model
         active.append(current)
         if not last_timestamps:
@@ -58,6 +65,67 @@ def test_thousands_of_random_trigger_logs_agree_with_the_slow_oracle() -> None:
 @given(anchors=st.lists(st.integers(0, 30), max_size=20), last=st.lists(st.integers(0, 30), max_size=10))
 def test_any_trigger_log_agrees_with_the_slow_oracle_even_an_unordered_one(anchors: list[int], last: list[int]) -> None:
     assert both(anchors, last) == slow_oracle(anchors, last)
+
+
+def slow_live_from(fired: list[int], seconds: list[Fraction]) -> list[Fraction]:
+    """A queue of one trainer, second by second of its calendar."""
+    free: Fraction | None = None
+    live: list[Fraction] = []
+    for at, taken in zip(fired, seconds, strict=True):
+        begin = Fraction(at) if free is None or free <= at else free
+        free = begin + taken
+        live.append(free)
+    return live
+
+
+def test_thousands_of_random_trigger_logs_with_training_times_agree_with_the_slow_oracle() -> None:
+    rng = np.random.default_rng(2025)
+    for _ in range(NUM_RANDOM_LOGS):
+        span, models = int(rng.integers(1, 100)), int(rng.integers(0, 10))
+        last = np.sort(rng.integers(0, span, models))
+        fired = last + rng.integers(0, 2, models)
+        seconds = [Fraction(int(quarters), 4) for quarters in rng.integers(0, 60, models)]  # whole seconds, and others
+        expected = [float(moment) for moment in slow_live_from(fired.tolist(), seconds)]
+        live = live_from(fired, np.array(seconds, dtype=np.float64))
+        assert live.tolist() == expected
+        anchors = rng.integers(-5, span + 60, int(rng.integers(0, 25)))
+        assert active_and_trained(anchors, last, live) == slow_oracle(anchors.tolist(), last.tolist(), expected)
+
+
+@settings(max_examples=300)
+@given(
+    anchors=st.lists(ANY_SECOND, max_size=10),
+    models=st.lists(st.tuples(ANY_SECOND, st.floats(allow_nan=True)), max_size=6),
+)
+def test_any_moment_of_64_bits_agrees_with_the_slow_oracle(anchors: list[int], models: list[tuple[int, float]]) -> None:
+    last, live = [end for end, _ in models], [moment for _, moment in models]
+    found = active_and_trained(np.array(anchors, dtype=np.int64), np.array(last, dtype=np.int64), np.array(live))
+    assert found == slow_oracle(anchors, last, live)
+
+
+def test_training_that_takes_no_time_changes_nothing() -> None:
+    last = np.array([3, 3, 10, 20])
+    anchors = np.arange(30)
+    live = live_from(last, np.zeros(4))
+    assert active_and_trained(anchors, last, live) == active_and_trained(anchors, last)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, math.nan])
+def test_a_training_of_unknown_length_is_refused(wrong: float) -> None:
+    with pytest.raises(InvalidInputError, match=r"training 1 took .* expected a time of zero or more seconds"):
+        live_from(np.array([1, 2]), np.array([0.0, wrong]))
+
+
+def test_a_hundred_thousand_windows_and_a_thousand_models_take_no_loop_over_both() -> None:
+    rng = np.random.default_rng(1)
+    last = np.sort(rng.integers(0, 10**9, 1_000))
+    anchors = rng.integers(0, 10**9, 100_000)
+    live = live_from(last, rng.uniform(0, 10**6, 1_000))
+    begin = time.process_time()
+    active, _ = active_and_trained(anchors, last, live)
+    assert time.process_time() - begin < 1  # a comparison of each with each takes longer
+    some = [0, 1, 99_999]
+    assert [active[i] for i in some] == slow_oracle(anchors[some].tolist(), last.tolist(), live.tolist())[0]
 
 
 @pytest.mark.parametrize(

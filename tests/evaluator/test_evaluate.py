@@ -226,7 +226,7 @@ def test_what_does_not_suit_a_model_is_that_models_failure(
     model = server.model(1)
     answer = server.evaluate(dataset(server), [(None, None)], {model: [0]}, **options)
     assert said in answer.failures[model]
-    assert not answer.scores
+    assert not answer.scores[model, 0].metrics
 
 
 def test_a_window_that_does_not_exist(server: EvaluationServer) -> None:

@@ -13,6 +13,7 @@ import pytest
 from modyn.core.errors import CancelledError, JobFailedError, NotAllowedError
 from modyn.core.jobs import ForkServerLauncher
 from modyn.core.rpc import cancel
+from modyn.evaluator.baselines import BASELINES
 from modyn.proto.evaluator_pb2 import EvaluateEvent
 from tests.helpers.evaluating import EvaluationServer
 
@@ -86,7 +87,7 @@ def test_a_model_whose_weights_do_not_fit_fails_alone(server: EvaluationServer, 
     assert set(answer.failures) == {bad, unknown}
     assert "do not fit the model" in answer.failures[bad]
     assert unknown in answer.failures[unknown]
-    assert {subject for subject, _ in answer.scores} == {good, "majority_class", "last_label"}
+    assert {subject for subject, _ in answer.scores} == {good, *BASELINES}
     assert answer.values() == server.evaluate(name, [(0, 40), (20, N)], {good: [0, 1]}, baselines=True).values()
 
 
@@ -165,12 +166,12 @@ def test_a_request_waits_for_the_device_and_is_told_so(server: EvaluationServer,
     model = server.model(1)
     sleeping = server.request(name, [(None, None)], {model: [0]}, model={"id": "odd:Sleeps"}, root=root)
     first = server.peers.evaluator.Evaluate(sleeping)
-    assert next(first).WhichOneof("kind") == "progress"
+    assert [next(first).WhichOneof("kind") for _ in range(2)] == ["metrics", "progress"]
     while not (root / "pid").exists():
         time.sleep(0.02)
     second = server.peers.evaluator.Evaluate(server.request(name, [(None, None)], {model: [0]}))
-    waiting = [next(second), next(second)]
-    assert waiting[1].queued.waiting == 1
+    waiting = [next(second) for _ in range(3)]
+    assert waiting[2].queued.waiting == 1
     cancel(first)
     kinds = [event.WhichOneof("kind") for event in second]
     assert kinds[-1] == "done"

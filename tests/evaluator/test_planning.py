@@ -16,11 +16,11 @@ from modyn.core.catalog import Catalog
 from modyn.core.digests import digest_file
 from modyn.core.errors import CorruptDataError
 from modyn.core.state import StateDirectory
-from modyn.evaluator import plan, samples
+from modyn.evaluator import finding, plan
+from modyn.evaluator.finding import covering
 from modyn.evaluator.outcomes import ModelOutcomes, OutcomeFile, OutcomeWriter
 from modyn.evaluator.plan import ModelTask, plan_tasks, runs_of_mask
 from modyn.evaluator.request import Span
-from modyn.evaluator.samples import covering
 from modyn.evaluator.store import OutcomeStore, StoredOutcomes
 
 SPANS = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)).map(lambda p: Span(p[0], p[0] + p[1])), max_size=12)
@@ -28,7 +28,7 @@ MASKS = st.lists(st.lists(st.booleans(), min_size=30, max_size=30), max_size=5)
 KEYS = st.lists(st.integers(0, 5_000), unique=True, max_size=40)
 
 
-@pytest.mark.parametrize("module", [plan, samples])
+@pytest.mark.parametrize("module", [plan, finding])
 def test_the_documented_examples_hold(module: object) -> None:
     assert doctest.testmod(module).failed == 0  # type: ignore[arg-type]
 
@@ -73,7 +73,7 @@ def test_a_task_shown_in_batches_sees_each_of_its_samples_once(mask: list[bool],
     seen = [
         start + int(row)
         for start in range(0, len(mask), batch)
-        for row in task.within(start, min(start + batch, len(mask)))
+        for row in np.arange(batch)[task.within(start, min(start + batch, len(mask)))]
     ]
     assert seen == np.flatnonzero(mask).tolist()
     assert task.end == (seen[-1] + 1 if seen else 0)
@@ -128,7 +128,7 @@ def test_something_else_is_no_outcome_file(tmp_path: Path) -> None:
 
 
 def written(store: OutcomeStore, key: int) -> tuple[Path, str, StoredOutcomes]:
-    path = store.temporary_path()
+    path = Path(f"{store.temporary_output()}.arrow")
     writer = OutcomeWriter(path, None)
     writer.write("m", np.array([key]), np.array([1]), None)
     writer.close()
@@ -162,7 +162,7 @@ def test_outcomes_stored_before_are_kept_and_a_file_that_nobody_needs_is_not(
     opened = store.adopt(other_path, other_digest, [replace(row, file=other_digest)])
     assert opened.of("m").keys.tolist() == [6]  # readable although already deleted
     assert store.find(["input"], with_scores=False)["input"] == [row]
-    assert [file.stem for file in (state.path / "outcomes").iterdir()] == [digest]
+    assert [file.stem for file in (state.path / "outcomes").glob("*.arrow")] == [digest]
 
 
 def test_thousands_of_models_are_looked_up_at_once(state: StateDirectory, any_catalog: Catalog) -> None:

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from hypothesis import given
+from hypothesis import strategies as st
 
+from modyn.evaluator.outcomes import ModelOutcomes
+from modyn.evaluator.predictions import Predictions
 from modyn.evaluator.tables import outcomes
+from modyn.proto.common_pb2 import CollectGarbageRequest
 from tests.helpers.evaluating import Answer, EvaluationServer
 
 N = 300
@@ -112,6 +117,52 @@ def test_decoding_happens_once_for_models_that_leave_their_input_alone(
     )
     decoded = [float(line) for line in (tmp_path / "decoded").read_text().split()]
     assert sorted(decoded) == sorted(FEATURES[TIMES < 145, 0].tolist())
+
+
+# ------------------------------------------------------------------------------------------------ putting together
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> tuple[list[int], list[list[int]]]:
+    """Keys of samples, and of files: runs of them, parts of them in another order, and others."""
+    keys = draw(st.one_of(st.integers(0, 12).map(lambda n: list(range(n))), st.permutations(range(12))))
+    run = st.tuples(st.integers(0, 12), st.integers(0, 12)).map(lambda cut: [*keys, 90, 91][min(cut) : max(cut)])
+    beyond = run.map(lambda part: [80, *part, 81])
+    any_order = st.lists(st.integers(0, 14), unique=True, max_size=14)
+    return list(keys), draw(st.lists(st.one_of(run, beyond, any_order), max_size=5))
+
+
+@given(parts=pieces(), data=st.data())
+def test_predictions_of_many_files_equal_a_dictionary(parts: tuple[list[int], list[list[int]]], data: Any) -> None:
+    keys, files = parts
+    needed = data.draw(st.lists(st.booleans(), min_size=len(keys), max_size=len(keys)))
+    predictions = Predictions(np.array(keys, dtype=np.int64), np.array(needed, dtype=np.bool_))
+    known: dict[int, int] = {}
+    for number, own in enumerate(files):
+        said = np.array(own, dtype=np.int64) + 1_000 * (number + 1)
+        scores = np.stack([said, -said], axis=1).astype(np.float32)
+        for values in (said, scores):
+            values.setflags(write=False)  # as a mapped file is
+        new = {key for key, need in zip(keys, needed, strict=True) if need and key in own and key not in known}
+        count = predictions.add(ModelOutcomes(np.array(own, dtype=np.int64), said, scores), keep_scores=True)
+        assert count == len(new)
+        known.update({key: key + 1_000 * (number + 1) for key in new})
+    assert predictions.missing.tolist() == [need and key not in known for key, need in zip(keys, needed, strict=True)]
+    for place, key in enumerate(keys):
+        if key in known:
+            assert predictions.predictions[place] == known[key]
+            assert predictions.scores is not None
+            assert predictions.scores[place].tolist() == [known[key], -known[key]]
+
+
+def test_outcomes_of_all_samples_are_not_copied() -> None:
+    keys = np.arange(10)[::-1].copy()
+    outcomes = ModelOutcomes(keys, np.arange(10), np.zeros((10, 2), dtype=np.float32))
+    predictions = Predictions(keys[2:7], np.array([True, False, True, True, True]))
+    assert predictions.add(outcomes, keep_scores=True) == 4
+    assert np.shares_memory(predictions.predictions, outcomes.predictions)
+    assert predictions.scores is not None
+    assert np.shares_memory(predictions.scores, outcomes.scores)
 
 
 # ------------------------------------------------------------------------------------------------ stored outcomes
@@ -227,3 +278,21 @@ def test_leftovers_of_a_crash_are_removed_at_the_start(fresh_server: EvaluationS
     leftover.write_bytes(b"half")
     server.restart()
     assert not leftover.exists()
+
+
+def test_every_file_of_a_model_that_nobody_keeps_is_collected(fresh_server: EvaluationServer) -> None:
+    server, name = fresh_server, dataset(fresh_server)
+    ask(server, name, (0, 60))
+    ask(server, name, (40, 100))
+    ask(server, name, (0, 60), seed=2)
+    request = CollectGarbageRequest(keep=[server.model(2)], dry_run=True)
+    named = list(server.peers.evaluator.CollectOutcomeGarbage(request))
+    assert len(named) == 2
+    assert ask(server, name, (0, 100)).predictions == 0
+    request.dry_run = False
+    assert sorted(garbage.name for garbage in server.peers.evaluator.CollectOutcomeGarbage(request)) == sorted(
+        garbage.name for garbage in named
+    )
+    assert len(list((server.state.path / "outcomes").iterdir())) == 1
+    assert ask(server, name, (0, 60), seed=2).predictions == 0
+    assert ask(server, name, (0, 60)).reused == 0

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import yaml
 from pyarrow import parquet
 
+from modyn.client.overrides import overridden, read_tree
 from modyn.client.runfolder import read_report
-from modyn.core.config.reader import load_pipeline_file
+from modyn.core.config.reader import load_pipeline_file, load_pipeline_text
 from modyn.core.report import Report
 from tests.client.processes import modyn
 
@@ -85,7 +87,7 @@ def example(tmp_path: Path) -> Callable[[str], Path]:
     return copy
 
 
-PIPELINES = sorted(path.relative_to(EXAMPLES) for path in EXAMPLES.glob("*/*.yaml"))
+PIPELINES = sorted(path.relative_to(EXAMPLES) for path in EXAMPLES.glob("*/*.yaml") if path.name != "policies.yaml")
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=str)
@@ -145,3 +147,34 @@ def active(report: Report, dataset: str) -> float:
     score = report.composite["weekly"][dataset]["Accuracy"].currently_active
     assert score is not None
     return score
+
+
+@pytest.mark.parametrize("name", ["elec2", "rotated_mnist"])
+def test_every_policy_makes_a_valid_pipeline(name: str) -> None:
+    tree, _ = read_tree(EXAMPLES / name / "pipeline.yaml")
+    policies = yaml.safe_load((EXAMPLES / name / "policies.yaml").read_text())
+    assert len(policies) == 6
+    for policy in policies.values():
+        policy.pop("maximum_triggers", None)
+        sections = {"selection_strategy" if key == "selection" else key: value for key, value in policy.items()}
+        load_pipeline_text(overridden(tree, sections, {}), "policy").require_runnable()
+
+
+def test_rotated_digits_are_a_stream_of_days(tmp_path: Path) -> None:
+    labels = np.arange(400, dtype=np.uint8) % 10
+    images = np.zeros((400, 28, 28), dtype=np.uint8)
+    images[:, :5, 10] = labels[:, None] + 100  # something at the top
+    np.savez(tmp_path / "digits.npz", images=images, labels=labels)
+    result = prepare("rotated_mnist", str(tmp_path / "digits.npz"), "--output", str(tmp_path / "days"))
+    assert result.returncode == 0, result.stderr
+    tables = [parquet.read_table(path) for path in sorted((tmp_path / "days").iterdir())]
+    assert [table.num_rows for table in tables] == [2] * 200
+    assert sorted(pa.concat_tables(tables)["label"].to_pylist()) == sorted(labels.tolist())
+    upright, turned = (np.frombuffer(tables[day]["image"][0].as_py(), np.uint8).reshape(28, 28) for day in (0, 120))
+    assert upright[:14].any()
+    assert not upright[14:].any()
+    assert turned[14:].any()
+    assert not turned[:14].any()
+    bad = prepare("rotated_mnist", str(tmp_path / "none.npz"), "--output", str(tmp_path / "days"))
+    assert bad.returncode == 1
+    assert bad.stderr.startswith("error: ")

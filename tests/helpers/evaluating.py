@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,7 @@ class Answer:
 
     scores: dict[tuple[str, int], WindowScores] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    failed_windows: dict[tuple[str, int], str] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
     progress: list[tuple[int, int]] = field(default_factory=list)
     done: EvaluateDone | None = None
@@ -102,6 +103,9 @@ def collect(events: Iterable[EvaluateEvent]) -> Answer:
                 subject = event.scores.model or event.scores.baseline
                 assert (subject, event.scores.window) not in answer.scores
                 answer.scores[subject, event.scores.window] = event.scores
+            case "failure" if event.failure.HasField("window") and not event.failure.metric:
+                assert (event.failure.model, event.failure.window) not in answer.failed_windows
+                answer.failed_windows[event.failure.model, event.failure.window] = event.failure.message
             case "failure":
                 answer.failures[event.failure.model] = event.failure.message
             case "notice":
@@ -170,7 +174,7 @@ class EvaluationServer:
         self,
         dataset: str,
         windows: Sequence[tuple[int | None, int | None]],
-        models: dict[str, Sequence[int]],
+        models: Mapping[str, Sequence[int]],
         *,
         metrics: Sequence[dict[str, Any]] = ACCURACY,
         model: dict[str, Any] | None = None,

@@ -76,6 +76,11 @@ class Oracle:
         known = self.known(key, as_of)
         return max(known, key=lambda v: v[:2])[3] if known else None
 
+    def label_time(self, key: int, as_of: AsOf) -> int | None:
+        """None for a label that was ingested."""
+        time, version = max((v[:2] for v in self.known(key, as_of)), default=(0, 0))
+        return time if version else None
+
 
 def random_label(rng: np.random.Generator, kind: pa.DataType, missing: float) -> Any:
     if rng.random() < missing:
@@ -165,6 +170,12 @@ class Story:
         values: list[Any] = answer.to_pylist()
         return values
 
+    def label_times(self, keys: Int64Array, as_of: AsOf) -> list[Any]:
+        times, arrivals = self.oracle.timestamps[keys], self.oracle.arrivals[keys]
+        answer = self.history.label_times(keys, self.base.take(pa.array(keys)), times, arrivals, as_of)
+        found: list[Any] = answer.to_pylist()
+        return found
+
     def random_keys(self) -> Int64Array:
         way = self.rng.integers(0, 3)
         if way == 0:
@@ -200,6 +211,8 @@ def test_random_histories_equal_the_oracle(tmp_path: Path, seeds: range) -> None
                 keys = story.random_keys()
                 expected = [story.oracle.label(key, as_of) for key in keys.tolist()]
                 assert story.resolve(keys, as_of) == expected, (seed, keys, as_of)
+                times = [story.oracle.label_time(key, as_of) for key in keys.tolist()]
+                assert story.label_times(keys, as_of) == times, (seed, keys, as_of)
 
 
 @pytest.mark.usefixtures("small_pieces")

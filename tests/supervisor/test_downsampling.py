@@ -217,7 +217,7 @@ def test_clocks_and_ids_can_be_left_out_and_earlier_reports_still_read(catalog: 
     pipeline(journal, PLAIN, baseline="uniform", of=main.id)
     report = build_report(journal, main)
     assert Report.model_validate_json(report.model_dump_json()) == report
-    assert report.schema_version == 3
+    assert report.schema_version == 4
     kept = without_volatile(report)
     assert kept["triggers"][0]["downsampling"]["seconds"] == {}
     assert not {"seconds_saved", "seconds_net", "train_seconds", "verdict"} & kept["downsampling"].keys()

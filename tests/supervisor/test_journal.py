@@ -17,6 +17,9 @@ from modyn.core.plugins.triggers import Evaluation, Finding
 from modyn.core.report import BaselineKind
 from modyn.supervisor import journal as j
 from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
+from modyn.supervisor.report import build_report
+from modyn.supervisor.rows import ConfusionRow, EvaluationCost, FailureRow, HandlerRow, MetricRow, OffsetRow
+from modyn.supervisor.score_tables import Scored
 from modyn.supervisor.tables import METADATA
 
 YAML = "pipeline: {name: p}\n"
@@ -186,6 +189,74 @@ def test_scores_are_replaced_not_repeated(any_catalog: Catalog) -> None:
         ("trigger:0", 0.5),
         ("baseline:last_label", None),
     }
+
+
+def test_what_an_evaluation_said_reads_back(any_catalog: Catalog) -> None:
+    journal = Journal(any_catalog)
+    row, other = new_pipeline(journal), new_pipeline(journal)
+    place = ("h", "d", DAY)
+    window = WindowRow(*place, 3, 1, "certified", "digest", baselines=True)
+    score = ScoreRow(*place, "trigger:0", "F1-macro#3", 0.5, 0.25, 0.75)
+    confusion = ConfusionRow(*place, "trigger:0", [(-1, 0, 2**40), (1, 1, 3)])
+    journal.add_scored(row.id, Scored([window], [score], [confusion]))
+    offsets = [OffsetRow(*place, 0, "+1w"), OffsetRow(*place, 1, "-1w")]
+    metrics = [MetricRow("h", "d", "Brier", "digest", greater_is_better=False)]
+    failure = FailureRow("no \0", handler="h", dataset="d", trigger_index=0, start=0, end=2**40, metric="Brier")
+    handler = HandlerRow("h", {"name": "h"}, [{"dataset_id": "d"}], {"labels": "known"}, {"d": {"end_key": 5}}, 1.0)
+    for _ in range(2):  # again it changes nothing
+        journal.add_offsets(row.id, offsets)
+        journal.add_metrics(row.id, metrics)
+        journal.keep_handlers(row.id, [handler])
+        journal.add_failures(row.id, [failure])
+    assert (journal.windows(row.id), journal.scores(row.id)) == ([window], [score])
+    assert (journal.confusions(row.id), journal.offsets(row.id)) == ([confusion], offsets)
+    assert (journal.metrics(row.id), journal.handlers(row.id)) == (metrics, [handler])
+    assert list(journal.scored(row.id)) == [(*place, "trigger:0")]
+    assert journal.failures(row.id) == ["no \\0"]
+    first, second = journal.failure_rows(row.id)
+    assert replace(second, id=first.id) == first == replace(failure, id=first.id, message="no \\0")
+    journal.forget_failures([first.id, second.id])
+    assert journal.failures(row.id) == []
+
+    journal.add_scored(row.id, Scored([window], [replace(score, metric="F1-macro")], [], [(*place, "trigger:0")]))
+    assert ([s.metric for s in journal.scores(row.id)], journal.confusions(row.id)) == (["F1-macro"], [])
+    journal.drop_windows(row.id, "h", "d", {DAY})
+    assert (journal.windows(row.id), journal.scores(row.id), journal.offsets(row.id)) == ([], [], [])
+    journal.add_evaluation_cost(row.id, EvaluationCost(0.5, 2.0, 2**40, 100, 60))
+    journal.add_evaluation_cost(row.id, EvaluationCost(0.25, later=True))
+    spent = journal.pipeline(row.id)
+    assert (spent.evaluate_seconds, spent.evaluate_later_seconds, spent.evaluate_reused_seconds) == (0.75, 0.25, 2.0)
+    assert (spent.evaluate_bytes, spent.evaluate_samples, spent.evaluate_samples_reused) == (2**40, 100, 60)
+    assert journal.pipeline(other.id) == other
+
+
+def test_scores_of_an_earlier_version_are_reported(any_catalog: Catalog, tmp_path: Path) -> None:
+    for version in (Path(j.__file__).parent / "migrations" / "versions").glob("000[1-4]_*.py"):
+        shutil.copy(version, tmp_path)
+    any_catalog.migrate("supervisor", tmp_path)
+    section = "evaluation: {handlers: [{name: h, strategy: {type: SlicingEvalStrategy, eval_every: 1d}}]}\n"
+    yaml = YAML + "data: {dataset_id: d}\nmodel: {id: MLP, config: {in_features: 2, num_classes: 2}}\n" + section
+    yaml += "trigger: {id: DataAmountTrigger, num_samples: 5}\n"
+    key = {"pipeline_id": 1, "handler": "h", "dataset": "d", "start_time": 20, "end_time": 30, "anchor": 20}
+    rows: dict[str, dict[str, Any]] = {
+        "pipelines": asdict(PipelineRow(1, "p", "d", j.COMPLETED, False, yaml, "event", 1.0, [], ended_at=2.0)),
+        "pipeline_triggers": {
+            "pipeline_id": 1,
+            **asdict(TriggerRow(0, timestamp=19, reason="r", new_samples=5, last_timestamp=19, model="m")),
+        },
+        "evaluation_windows": {**key, "samples": 3, "unlabelled": 1},
+        "evaluation_scores": {**key, "subject": "trigger:0", "metric": "Accuracy", "value": 0.5},
+        "evaluation_failures": {"pipeline_id": 1, "message": "no"},
+    }
+    with any_catalog.write() as connection:
+        for name, fields in rows.items():
+            old = sa.Table(name, sa.MetaData(), autoload_with=connection)
+            connection.execute(old.insert().values({name: value for name, value in fields.items() if name in old.c}))
+    journal = Journal(any_catalog)
+    report = build_report(journal, journal.pipeline(1))
+    score = report.composite["h"]["d"]["Accuracy"]
+    assert (score.currently_active, score.windows_scored, score.interval) == (0.5, 1, None)
+    assert (report.windows[0].certification, report.failures, report.triggers[0].live_from) == (None, ["no"], 19)
 
 
 def test_migrations_give_the_tables_that_the_code_declares(any_catalog: Catalog) -> None:

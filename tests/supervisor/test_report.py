@@ -6,15 +6,19 @@ import random
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from modyn.core.catalog import Catalog
 from modyn.core.plugins.evaluation import Window
 from modyn.core.plugins.triggers import Evaluation, Finding
-from modyn.core.report import FindingPart, Report, without_volatile
+from modyn.core.report import FindingPart, IntervalPart, Report, without_volatile
+from modyn.evaluator.uncertainty import mean_interval
 from modyn.supervisor import journal as j
 from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
 from modyn.supervisor.report import build_report
+from modyn.supervisor.rows import ConfusionRow, MetricRow
+from modyn.supervisor.score_tables import Scored
 
 YAML = """
 pipeline: {name: p}
@@ -25,11 +29,18 @@ evaluation:
   handlers: [{name: h, models: matrix, strategy: {type: SlicingEvalStrategy, eval_every: 1d}}]
 """
 
+LATENCIES = {
+    "zero": "",
+    "measured": "  training_latency: measured\n",
+    "modelled": "  training_latency: {seconds_per_training: 2, seconds_per_sample: 0.5}\n",
+}
 
-def random_journal(rng: random.Random, journal: Journal) -> PipelineRow:
+
+def random_journal(rng: random.Random, journal: Journal, latency: str = "zero") -> PipelineRow:
     """A pipeline with random triggers, some without a model, and random windows and scores, some missing."""
+    yaml = YAML + LATENCIES[latency]
     row = journal.create_pipeline(
-        PipelineRow(0, "p", "d", j.COMPLETED, False, YAML, "event", time.time(), [], ended_at=time.time())
+        PipelineRow(0, "p", "d", j.COMPLETED, False, yaml, "event", time.time(), [], ended_at=time.time())
     )
     clock = 0
     for index in range(rng.randrange(5)):
@@ -37,7 +48,23 @@ def random_journal(rng: random.Random, journal: Journal) -> PipelineRow:
         model = f"m{index}" if rng.random() < 0.8 else None
         journal.add_triggers(
             row.id,
-            [TriggerRow(index, clock, "r", 5, first_timestamp=0, last_timestamp=clock, model=model)],
+            [
+                TriggerRow(
+                    index,
+                    clock,
+                    "r",
+                    5,
+                    first_timestamp=0,
+                    last_timestamp=clock,
+                    model=model,
+                    samples_trained=rng.randrange(20),
+                    select_seconds=rng.randrange(4),
+                    start_seconds=1,
+                    train_seconds=rng.randrange(8),
+                    store_seconds=1,
+                    training_seconds=rng.choice([None, rng.randrange(12)]),
+                )
+            ],
             cursor=None,
             trigger_state={},
         )
@@ -56,12 +83,28 @@ def random_journal(rng: random.Random, journal: Journal) -> PipelineRow:
     return row
 
 
-def slow_active(triggers: list[TriggerRow], anchor: int) -> tuple[TriggerRow | None, TriggerRow | None]:
+def slow_live(triggers: list[TriggerRow], latency: str) -> dict[int, float]:
+    """When each model could have been live: trainings follow each other."""
+    live: dict[int, float] = {}
+    free = -1e9
+    for t in triggers:
+        if t.model is not None:
+            before = t.start_seconds + t.train_seconds + t.store_seconds
+            training = before if t.training_seconds is None else t.training_seconds
+            took = {"zero": 0.0, "measured": t.select_seconds + training, "modelled": 2 + 0.5 * t.samples_trained}
+            free = max(free, t.timestamp) + took[latency]
+            live[t.trigger_index] = free
+    return live
+
+
+def slow_active(
+    triggers: list[TriggerRow], anchor: int, live: dict[int, float]
+) -> tuple[TriggerRow | None, TriggerRow | None]:
     trained = [t for t in triggers if t.model is not None]
     active = None
     for t in trained:
         assert t.last_timestamp is not None
-        if t.last_timestamp < anchor:
+        if t.last_timestamp < anchor and live[t.trigger_index] <= anchor:
             active = t
     if not trained:
         return None, None
@@ -71,17 +114,22 @@ def slow_active(triggers: list[TriggerRow], anchor: int) -> tuple[TriggerRow | N
     return active, later[0] if later else active
 
 
-@pytest.mark.parametrize("seed", range(25))
-def test_composite_scores_follow_the_definition(catalog: Catalog, seed: int) -> None:
+@pytest.mark.parametrize("latency", LATENCIES)
+@pytest.mark.parametrize("seed", range(12))
+def test_composite_scores_follow_the_definition(catalog: Catalog, seed: int, latency: str) -> None:
     journal = Journal(catalog)
-    row = random_journal(random.Random(seed), journal)
+    row = random_journal(random.Random(seed), journal, latency)
     report = build_report(journal, row)
     triggers = journal.triggers(row.id)
+    live = slow_live(triggers, latency)
+    assert {t.index: t.live_from for t in report.triggers if t.live_from is not None} == pytest.approx(live)
+    assert report.evaluation is not None
+    assert report.evaluation.training_latency == latency
     values = {(s.window, s.subject): s.value for s in journal.scores(row.id)}
     active_scores, trained_scores, baseline, weights = [], [], [], []
     without_model = empty = undefined = 0
     for window in journal.windows(row.id):
-        active, trained = slow_active(triggers, window.window.anchor)
+        active, trained = slow_active(triggers, window.window.anchor, live)
         trained_value = values.get((window.window, f"trigger:{trained.trigger_index}")) if trained else None
         if window.samples and trained_value is not None:
             trained_scores.append(trained_value)
@@ -151,6 +199,57 @@ def test_a_simulated_pipeline_is_reported_as_such(catalog: Catalog) -> None:
     assert report.run.simulated
     assert [t.new_samples for t in report.triggers] == [5]
     assert (report.cost.trainings, report.evaluations, report.composite) == (0, [], {})
+
+
+def test_intervals_transfer_and_differences_of_a_journal(catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    row = journal.create_pipeline(PipelineRow(0, "p", "d", j.COMPLETED, False, YAML, "event", 1.0, [], ended_at=2.0))
+    ends = [9, 99, 199]
+    triggers = [TriggerRow(i, end, "r", 5, last_timestamp=end, model=f"m{i}") for i, end in enumerate(ends)]
+    journal.add_triggers(row.id, triggers, trigger_state={})
+    rng = random.Random(1)
+    windows = [WindowRow("h", "d", Window(i * 10, i * 10 + 10, i * 10), 4, 0, "certified", f"{i}") for i in range(30)]
+    values = {
+        (window.window, subject, metric): rng.random()
+        for window in windows
+        for subject in ("trigger:0", "trigger:1", "trigger:2", "baseline:majority_class")
+        for metric in ("LogLoss", "LogLoss#1")
+    }
+    scores = [ScoreRow("h", "d", *place, value, value - 1, value + 1) for place, value in values.items()]
+    counts = [(0, 0, 1), (0, 2, 3)]
+    confusions = [ConfusionRow("h", "d", window.window, f"trigger:{i}", counts) for window in windows for i in range(3)]
+    journal.add_scored(row.id, Scored(windows, scores, confusions))
+    journal.add_metrics(row.id, [MetricRow("h", "d", "LogLoss", "digest", greater_is_better=False)])
+    report = build_report(journal, row)
+    active = {w.window: 0 if w.window.anchor < 100 else 1 if w.window.anchor < 200 else 2 for w in windows[1:]}
+    of_active = np.array([values[window, f"trigger:{index}", "LogLoss"] for window, index in active.items()])
+    baseline = np.array([values[window, "baseline:majority_class", "LogLoss"] for window in active])
+
+    whole, of_class = (report.composite["h"]["d"][name] for name in ("LogLoss", "LogLoss#1"))
+    assert (whole.greater_is_better, of_class.greater_is_better) == (False, False)
+    expected = mean_interval(of_active, level=0.95)
+    assert expected is not None
+    assert whole.interval == IntervalPart(low=expected.low, high=expected.high, level=0.95)
+    difference = whole.over_baselines["majority_class"]
+    assert difference.mean == pytest.approx((of_active - baseline).mean())
+    assert (difference.windows, difference.interval is not None) == (29, True)
+    assert (of_class.over_baselines, of_class.interval is not None) == ({}, True)
+
+    [transfer] = report.transfer
+    learned = {w.window: 1 if w.window.end > 10 else 0 for w in windows if w.window.end - 1 <= 99}
+    last = [values[window, "trigger:2", "LogLoss"] for window in learned]
+    first = [values[window, f"trigger:{index}", "LogLoss"] for window, index in learned.items()]
+    assert transfer.backward_transfer == pytest.approx(np.mean(first) - np.mean(last))  # smaller is better
+    assert (transfer.metric, transfer.windows_backward, transfer.windows_forward) == ("LogLoss", 10, 29)
+    assert transfer.forward_transfer == pytest.approx((baseline - of_active).mean())
+    [confusion] = report.confusion
+    assert (confusion.classes, confusion.counts, confusion.windows) == ([0, 2], [[29, 87], [0, 0]], 29)
+
+    window = report.windows[5]
+    assert (window.certification, window.data_digest) == ("certified", "5")
+    value = of_active[4]
+    assert window.scores["LogLoss"].interval == IntervalPart(low=value - 1, high=value + 1, level=0.95)
+    assert report.evaluations[0].intervals.keys() == {"LogLoss", "LogLoss#1"}
 
 
 def test_a_report_reads_back_and_its_volatile_part_can_be_left_out(catalog: Catalog, tmp_path: Path) -> None:

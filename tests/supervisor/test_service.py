@@ -110,6 +110,31 @@ def test_only_a_running_pipeline_can_be_triggered(stub: SupervisorStub, catalog:
         stub.FirePipeline(pb.FirePipelineRequest(id=str(row.id)))
 
 
+@pytest.mark.parametrize("status", j.UNFINISHED)
+def test_a_pipeline_that_has_not_ended_is_not_evaluated(catalog: Catalog, stub: SupervisorStub, status: str) -> None:
+    row = ended_pipeline(Journal(catalog), status)
+    with pytest.raises(ConflictError, match=f"pipeline {row.id} is {status}.*wait for its end, or stop it"):
+        list(stub.EvaluatePipeline(pb.EvaluatePipelineRequest(id=str(row.id))))
+
+
+def test_relative_paths_of_an_evaluation_are_for_servers_that_allow_them(
+    catalog: Catalog, stub: SupervisorStub
+) -> None:
+    row = ended_pipeline(Journal(catalog))
+    inline = """
+handlers: [{strategy: {type: SlicingEvalStrategy, eval_every: 1d}}]
+datasets: [{dataset_id: e, bytes_parser_function: "def bytes_parser_function(data): return data"}]
+"""
+    requests = [
+        pb.EvaluatePipelineRequest(id=str(row.id), base_path="/somewhere"),
+        pb.EvaluatePipelineRequest(id=str(row.id), evaluation_yaml=inline),
+    ]
+    for request in requests:
+        with pytest.raises(NotAllowedError):
+            list(stub.EvaluatePipeline(request))
+    assert Journal(catalog).handlers(row.id) == []
+
+
 def test_listings_say_what_was_only_simulated(stub: SupervisorStub, catalog: Catalog) -> None:
     journal = Journal(catalog)
     ended_pipeline(journal)

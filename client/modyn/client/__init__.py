@@ -9,10 +9,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from modyn.client.api import Client, LiveOptions, ReplayOptions
+    from modyn.client.comparison import Comparison
     from modyn.client.loading import load_model
+    from modyn.client.replaying import replay
+    from modyn.client.results import PipelineResult, compare
     from modyn.client.server import EmbeddedServer, Server
 
-__all__ = ["Client", "EmbeddedServer", "LiveOptions", "ReplayOptions", "Server", "load_model"]
+__all__ = [
+    "Client",
+    "Comparison",
+    "EmbeddedServer",
+    "LiveOptions",
+    "PipelineResult",
+    "ReplayOptions",
+    "Server",
+    "compare",
+    "load_model",
+    "replay",
+]
 
 _HOMES = {
     "Client": "api",
@@ -21,6 +35,10 @@ _HOMES = {
     "EmbeddedServer": "server",
     "Server": "server",
     "load_model": "loading",
+    "Comparison": "comparison",
+    "PipelineResult": "results",
+    "compare": "results",
+    "replay": "replaying",
 }
 
 

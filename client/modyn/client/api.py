@@ -22,6 +22,7 @@ from modyn.client.garbage import collect_garbage
 from modyn.client.lineage import TrainedModel
 from modyn.client.models import DeletedModel
 from modyn.client.server import EmbeddedServer
+from modyn.core.config.source import read_text, write_yaml
 from modyn.core.errors import ConflictError, InvalidInputError, JobFailedError
 from modyn.core.peers import Addresses, Peers
 from modyn.core.report import BaselineKind, Report
@@ -45,6 +46,8 @@ from modyn.storage.reader import Appended, LabelsSet, SampleBatch, append, read_
 
 if TYPE_CHECKING:
     import torch
+
+    from modyn.client.results import PipelineResult
 
 Tabular: TypeAlias = "pa.Table | pa.RecordBatch | Iterable[pa.RecordBatch]"
 
@@ -578,6 +581,7 @@ class Client:
         maximum_triggers: int | None = None,
         reuse: bool = True,
         simulate: bool = False,
+        folder: Path | str | None = None,
     ) -> str:
         """Starts a pipeline and returns its id at once; follow it with :meth:`watch`.
 
@@ -587,15 +591,17 @@ class Client:
             maximum_triggers: no trigger after this many; evaluation still covers everything.
             reuse: use stored results of the same inputs instead of training and evaluating again.
             simulate: only run its trigger, as :meth:`simulate` does.
+            folder: what relative paths and code of the pipeline refer to; by default that of the file, and for text the
+                working directory.
 
         Raises:
             InvalidInputError: something is wrong in the file; the message lists every problem.
         """
-        request, folder = _request_of(pipeline, mode)
+        request, beside = _request_of(pipeline, mode)
         request.reuse, request.simulate = reuse, simulate
         if maximum_triggers is not None:
             request.maximum_triggers = maximum_triggers
-        return self._submit(request, folder)
+        return self._submit(request, beside if folder is None else Path(folder).absolute())
 
     def submit_baseline(
         self, pipeline_id: str, baseline: BaselineKind, *, folder: Path | str = ".", reuse: bool = True
@@ -745,6 +751,56 @@ class Client:
             if event.WhichOneof("kind") == "pipeline" and event.pipeline.status in ENDED:
                 return event.pipeline
         return self.status(pipeline_id)
+
+    def evaluate(
+        self,
+        pipeline_id: str,
+        evaluation: Mapping[str, Any] | Path | str | None = None,
+        handlers: Sequence[str] = (),
+        *,
+        reuse: bool = True,
+        again: bool = False,
+    ) -> Iterator[PipelineEvent]:
+        """Scores the stored models of a pipeline that has ended; it happens while the events are taken.
+
+        Nothing is trained. Results are in :meth:`report` afterwards. Whatever ends it early, what was scored stays, and
+        calling again goes on from there.
+
+        Args:
+            pipeline_id: of the pipeline.
+            evaluation: an ``evaluation`` section: a mapping, YAML text, or the path of a file that is one or has one.
+                What it leaves out, but for handlers, is as in the pipeline. By default the pipeline's own: what is
+                missing of it is scored, ``manual`` handlers included.
+            handlers: only these of its handlers.
+            reuse: use stored predictions of the same inputs.
+            again: also score what was scored already.
+
+        Raises:
+            NotFoundError: there is no such pipeline.
+            ConflictError: it has not ended, or another handler has the name of one of these.
+            InvalidInputError: something is wrong in the section, or there is no such handler.
+        """
+        request = supervisor_pb2.EvaluatePipelineRequest(id=pipeline_id, handlers=handlers, reuse=reuse, again=again)
+        folder = Path.cwd()
+        if isinstance(evaluation, Path):
+            request.evaluation_yaml, request.yaml_name = read_text(evaluation), evaluation.name
+            folder = evaluation.absolute().parent
+        elif evaluation is not None:
+            request.evaluation_yaml = evaluation if isinstance(evaluation, str) else write_yaml(evaluation)
+            request.yaml_name = "evaluation"
+        if self._sends_code_root:
+            request.base_path = str(folder)
+        stream = self._peers.supervisor.EvaluatePipeline(request)
+        try:
+            yield from stream
+        finally:
+            cancel(stream)
+
+    def result(self, pipeline_id: str) -> PipelineResult:
+        """The report of a pipeline as tables and pictures, for notebooks."""
+        from modyn.client.results import PipelineResult
+
+        return PipelineResult(*self.report_and_yaml(pipeline_id))
 
     def trigger_evaluations(self, pipeline_id: str) -> pa.Table:
         """Why a pipeline's trigger fired or did not, so far or in the end; a row per evaluation and finding.

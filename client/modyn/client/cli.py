@@ -17,7 +17,18 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from modyn.client.commands import configuration, datasets, gc, models, pipelines, run, serve, triggers
+from modyn.client.commands import (
+    configuration,
+    datasets,
+    evaluate,
+    gc,
+    models,
+    pipelines,
+    reports,
+    run,
+    serve,
+    triggers,
+)
 from modyn.client.options import debugging
 from modyn.client.signals import Interrupted
 
@@ -77,8 +88,9 @@ app.command("list")(pipelines.list_pipelines)
 app.command("stop")(pipelines.stop)
 app.command("trigger")(triggers.trigger)
 app.command("triggers")(triggers.explain)
-app.command("report")(pipelines.report)
-app.command("compare")(pipelines.compare)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(reports.report)
+app.command("compare")(reports.compare)
 app.command("validate")(configuration.validate)
 app.command("schema")(configuration.schema)
 app.command("serve")(serve.serve)

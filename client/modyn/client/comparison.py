@@ -1,77 +1,319 @@
-"""Several reports side by side, compared only where all of them can be."""
+"""Several runs side by side, compared only where all of them can be."""
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from rich.table import Table
+import numpy as np
 
-from modyn.client.markdown import number
-from modyn.client.tables import composite_scores, console
-from modyn.core.report import Report
+from modyn.client.compared_scores import (
+    COSTS,
+    DEFAULT_LEVEL,
+    ComparedScore,
+    ParetoPoint,
+    SeedGroup,
+    Where,
+)
+from modyn.client.composites import composite_scores
+from modyn.core.config.source import read_document
+from modyn.core.errors import InvalidInputError
+from modyn.core.report import Report, WindowPart
+from modyn.core.scores import ScoreName
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class ComparedScore:
-    """One metric over all reports.
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
+    """One of the runs.
 
     Attributes:
-        where: handler, dataset, metric.
-        composite: the currently active score of each report over its own windows.
-        common: means over the windows in which every report has an active model; None if there are none.
-        num_common: how many those are.
+        report: of the run.
+        yaml: the pipeline with every default filled in; None if it is not at hand.
     """
 
-    where: tuple[str, str, str]
-    composite: list[float | None]
-    common: list[float | None]
-    num_common: int
+    report: Report
+    yaml: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Short, and different from those of other runs of one server: id and name of the pipeline."""
+        return f"{self.report.pipeline.id} {self.report.pipeline.name}"
 
 
-def compare(reports: Sequence[Report]) -> list[ComparedScore]:
-    """All metrics that every report has."""
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Runs side by side; made by :func:`compare`.
+
+    Attributes:
+        runs: in the order in which they were given.
+        scores: of every handler, dataset and metric that all of them have.
+        groups: runs that equal each other but for their seed.
+        level: of all intervals.
+        reference: the run that others are compared with beside the best one, if one was chosen.
+        notices: what speaks against a comparison, such as windows with other data.
+    """
+
+    runs: list[ComparedRun]
+    scores: list[ComparedScore]
+    groups: list[SeedGroup]
+    level: float = DEFAULT_LEVEL
+    reference: int | None = None
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def reports(self) -> list[Report]:
+        return [run.report for run in self.runs]
+
+    @property
+    def whole_scores(self) -> list[ComparedScore]:
+        """Scores of all samples and classes, without those of slices and single classes."""
+        return [score for score in self.scores if ScoreName.parse(score.where[2]).is_whole]
+
+    def score(self, where: Where | None = None) -> ComparedScore:
+        """One of :attr:`scores`; by default the first.
+
+        Raises:
+            InvalidInputError: the runs do not share it.
+        """
+        found = next((score for score in self.scores if where is None or score.where == where), None)
+        if found is None:
+            known = ", ".join(score.name for score in self.scores) or "nothing"
+            asked = "any handler, dataset and metric" if where is None else "/".join(where)
+            raise InvalidInputError(f"compare: the runs do not share {asked}; they share {known}")
+        return found
+
+    def only(self, *, handler: str | None = None, dataset: str | None = None, metric: str | None = None) -> Comparison:
+        """The comparison of some scores; None: whatever it is.
+
+        Args:
+            metric: result name of a metric, with its slices and classes; or a score name.
+
+        Raises:
+            InvalidInputError: the runs share no such score.
+        """
+        if handler is dataset is metric is None:
+            return self
+        kept = [
+            score
+            for score in self.scores
+            if handler in (None, score.where[0])
+            and dataset in (None, score.where[1])
+            and metric in (None, score.where[2], ScoreName.parse(score.where[2]).metric)
+        ]
+        if not kept:
+            asked = "/".join(name or "*" for name in (handler, dataset, metric))
+            known = ", ".join(score.name for score in self.whole_scores) or "nothing"
+            raise InvalidInputError(f"compare: the runs do not share {asked}; they share {known}")
+        return replace(self, scores=kept)
+
+    def costs(self, cost: str) -> list[float]:
+        """What each run cost.
+
+        Args:
+            cost: one of :data:`COSTS`.
+
+        Raises:
+            InvalidInputError: there is no such cost.
+        """
+        if cost not in COSTS:
+            raise InvalidInputError(f"cost {cost!r} is not known; expected one of {', '.join(COSTS)}")
+        return [COSTS[cost][1](run.report.cost) for run in self.runs]
+
+    def points(self, where: Where | None = None, cost: str = "train_seconds") -> list[ParetoPoint]:
+        """The runs as points of cost and score; none without common windows.
+
+        Args:
+            where: as of :meth:`score`.
+            cost: as of :meth:`costs`.
+        """
+        score, costs = self.score(where), self.costs(cost)
+        optimal = score.is_optimal(costs)
+        return [
+            ParetoPoint(run, costs[run], mean, optimal[run])
+            for run, mean in enumerate(score.common)
+            if mean is not None
+        ]
+
+    def plot(self, kind: str = "pareto", *, where: Where | None = None, cost: str = "train_seconds") -> Figure:
+        """A Matplotlib figure.
+
+        Args:
+            kind: ``pareto`` (score against cost) or ``composite`` (the curves of all runs).
+            where: as of :meth:`score`.
+            cost: as of :meth:`costs`; of ``pareto`` only.
+
+        Raises:
+            InvalidInputError: there is no such kind, score or cost.
+        """
+        from modyn.client import charts
+
+        chosen = self.score(where).where
+        if kind == "composite":
+            return charts.composite_figure(self.reports, chosen)
+        if kind != "pareto":
+            raise InvalidInputError(f"plot {kind!r}: a comparison has pareto and composite")
+        self.costs(cost)
+        return charts.pareto_figure(self, where=chosen, cost=cost)
+
+    def to_html(self, path: Path | str) -> None:
+        """Writes the comparison as one HTML file that needs no network.
+
+        Raises:
+            ModynError: the file cannot be written.
+        """
+        from modyn.client.html import comparison_html
+        from modyn.client.result_folder import write_text
+
+        write_text(Path(path), comparison_html(self, [run.yaml for run in self.runs]))
+
+    def _repr_html_(self) -> str:
+        from modyn.client.notebook_html import comparison_summary
+
+        return comparison_summary(self)
+
+
+def compare(
+    reports: Sequence[Report],
+    level: float = DEFAULT_LEVEL,
+    *,
+    yamls: Sequence[str | None] | None = None,
+    reference: int | None = None,
+) -> Comparison:
+    """Compares runs on the windows in which every one of them has an active model.
+
+    Args:
+        reports: two or more.
+        level: of confidence intervals, between 0.5 and 1.
+        yamls: their pipelines with every default filled in; runs with one are grouped by it over seeds.
+        reference: position of a run that others are to be compared with, beside the best one.
+
+    Raises:
+        InvalidInputError: there are fewer than two runs.
+    """
+    if len(reports) < 2:
+        raise InvalidInputError(f"compare: {len(reports)} run; expected at least two")
+    runs = [ComparedRun(report, yaml) for report, yaml in zip(reports, yamls or [None] * len(reports), strict=True)]
+    groups = _seed_groups(runs)
     tables = [{(h, d, m): score for h, d, m, score in composite_scores(report)} for report in reports]
     shared = [where for where in tables[0] if all(where in table for table in tables)]
-    return [_compare(where, reports, [table[where].currently_active for table in tables]) for where in shared]
+    windows = [_by_place(report) for report in reports]
+    scores = [
+        _compared(
+            where,
+            windows,
+            greater_is_better=tables[0][where].greater_is_better,
+            composite=[table[where].currently_active for table in tables],
+            level=level,
+            groups=groups,
+        )
+        for where in shared
+    ]
+    return Comparison(runs, scores, groups, level, reference, _notices(reports))
 
 
-def _compare(where: tuple[str, str, str], reports: Sequence[Report], composite: list[float | None]) -> ComparedScore:
-    scores = [_window_scores(report, *where) for report in reports]
-    windows = sorted(set.intersection(*(set(table) for table in scores)))
-    means = [sum(table[window] for window in windows) / len(windows) if windows else None for table in scores]
-    return ComparedScore(where, composite, means, len(windows))
+_Windows: TypeAlias = dict[tuple[str, str], dict[tuple[int, int, int], WindowPart]]
+"""By handler and dataset, then by start, end and anchor."""
 
 
-def _window_scores(report: Report, handler: str, dataset: str, metric: str) -> dict[tuple[int, int], float]:
-    found = {
-        (w.start, w.end): w.scores[metric].currently_active
-        for w in report.windows
-        if (w.handler, w.dataset) == (handler, dataset) and metric in w.scores
-    }
-    return {window: value for window, value in found.items() if value is not None}
+def _by_place(report: Report) -> _Windows:
+    found: _Windows = defaultdict(dict)
+    for window in report.windows:
+        found[window.handler, window.dataset][window.start, window.end, window.anchor] = window
+    return found
 
 
-def print_comparison(reports: Sequence[Report]) -> None:
-    """A column per report."""
-    table = Table(title="comparison", title_justify="left")
-    table.add_column("")
+def _compared(
+    where: Where,
+    windows: Sequence[_Windows],
+    *,
+    greater_is_better: bool,
+    composite: list[float | None],
+    level: float,
+    groups: Sequence[SeedGroup],
+) -> ComparedScore:
+    handler, dataset, metric = where
+    of_runs = [found.get((handler, dataset), {}) for found in windows]
+    scored = [{place: v for place, w in found.items() if (v := _active(w, metric)) is not None} for found in of_runs]
+    places = sorted(set.intersection(*(set(found) for found in scored)))
+    values = np.array([[found[place] for place in places] for found in scored], dtype=np.float64)
+    first = [of_runs[0][place].scores[metric].baselines for place in places]
+    names = dict.fromkeys(name for baselines in first for name in baselines)
+    baselines = {name: np.array([b.get(name) for b in first], dtype=np.float64) for name in names}
+    spans = np.array([place[:2] for place in places], dtype=np.int64).reshape(-1, 2)
+    values = values.reshape(len(windows), len(places))
+    return ComparedScore(where, greater_is_better, composite, spans, values, baselines, level, groups)
+
+
+def _active(window: WindowPart, metric: str) -> float | None:
+    score = window.scores.get(metric)
+    return None if score is None else score.currently_active
+
+
+def _seed_groups(runs: Sequence[ComparedRun]) -> list[SeedGroup]:
+    """Runs with equal pipelines and options but for names and seeds; of runs with one seed, the first counts."""
+    found: dict[str, dict[int, int]] = defaultdict(dict)
+    for position, run in enumerate(runs):
+        if run.yaml is not None:
+            found[_identity(run.yaml, run.report)].setdefault(run.report.run.seed, position)
+    return [SeedGroup(tuple(group.values()), tuple(group)) for group in found.values() if len(group) > 1]
+
+
+def _identity(yaml: str, report: Report) -> str:
+    tree: dict[str, Any] = dict(read_document(yaml, f"pipeline {report.pipeline.id}").tree)
+    tree.pop("pipeline", None)
+    tree["training"] = {key: value for key, value in (tree.get("training") or {}).items() if key != "seed"}
+    options = ("mode", "order", "simulated", "start", "stop", "start_key", "end_key", "maximum_triggers")
+    return json.dumps([tree, report.run.model_dump(include=set(options))], sort_keys=True)
+
+
+def _notices(reports: Sequence[Report]) -> list[str]:
+    """What a reader of the comparison has to know."""
+    notices = [
+        f"pipeline {report.pipeline.id} {report.pipeline.name} is {report.pipeline.status}: its report is not complete"
+        for report in reports
+        if report.pipeline.status != "completed"
+    ]
+    for key in ("training_latency", "labels", "label_delay"):
+        values = {str(getattr(r.evaluation, key)): r.pipeline.id for r in reports if r.evaluation is not None}
+        if len(values) > 1:
+            said = ", ".join(f"{value} (pipeline {pipeline})" for value, pipeline in values.items())
+            notices.append(f"the runs were evaluated with different evaluation.{key}: {said}")
+    return notices + _different_metrics(reports) + _different_data(reports)
+
+
+def _different_metrics(reports: Sequence[Report]) -> list[str]:
+    digests: dict[tuple[str, str], set[str]] = defaultdict(set)
     for report in reports:
-        table.add_column(f"{report.pipeline.id} {report.pipeline.name}", overflow="fold", justify="right")
-    table.add_row("status", *(r.pipeline.status for r in reports))
-    table.add_row("dataset", *(r.pipeline.dataset for r in reports))
-    table.add_row("triggers", *(f"{len(r.triggers):,}" for r in reports))
-    table.add_row("samples trained", *(f"{r.cost.samples_trained:,}" for r in reports))
-    table.add_row("train seconds", *(f"{r.cost.train_seconds:.2f}" for r in reports))
-    table.add_row("evaluate seconds", *(f"{r.cost.evaluate_seconds:.2f}" for r in reports))
-    table.add_row("wall seconds", *(f"{r.cost.wall_seconds:.2f}" for r in reports))
-    compared = compare(reports)
-    for score in compared:
-        name = "/".join(score.where)
-        table.add_section()
-        table.add_row(f"{name} currently active", *(number(value) for value in score.composite))
-        table.add_row(f"  on {score.num_common} common windows", *(number(value) for value in score.common))
-    out = console()
-    out.print(table)
-    if not compared:
-        out.print("The runs share no handler, dataset and metric, so their scores cannot be compared.")
+        for metric in report.evaluation.metrics if report.evaluation is not None else ():
+            digests[metric.dataset, metric.name].add(metric.digest)
+    return [
+        f"{metric} on {dataset} is not configured alike in all runs, or its code differs: its values mean different "
+        "things"
+        for (dataset, metric), found in digests.items()
+        if len(found) > 1
+    ]
+
+
+def _different_data(reports: Sequence[Report]) -> list[str]:
+    digests: dict[tuple[str, int, int], set[str]] = defaultdict(set)
+    for report in reports:
+        # A handler may stand in only one run, yet its windows be those of another.
+        for window in report.windows:
+            if window.data_digest is not None:
+                digests[window.dataset, window.start, window.end].add(window.data_digest)
+    datasets: dict[str, int] = defaultdict(int)
+    for (dataset, _, _), found in digests.items():
+        datasets[dataset] += len(found) > 1
+    return [
+        f"{count:,} windows of {dataset} were scored on different samples or labels in different runs, such as before "
+        "and after labels were set"
+        for dataset, count in datasets.items()
+        if count
+    ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from modyn.client.costs import readable_bytes
 from modyn.client.lineage import TrainedModel
 from modyn.client.options import format_time
-from modyn.client.tables import console, new_table, readable_bytes
+from modyn.client.tables import console, new_table
 from modyn.core.values import from_value
 from modyn.proto.storage_pb2 import DatasetDescription, Role
 

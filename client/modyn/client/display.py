@@ -99,6 +99,8 @@ class LineDisplay(Display):
         self._stream.flush()
 
     def ingest(self, status: IngestStatus) -> None:
+        if status.files_total == 0:  # nothing new
+            return
         done = status.files_done >= status.files_total > 0
         if (done and not self._ingested) or self._due("ingest"):
             self._ingested = done
@@ -179,13 +181,35 @@ class BarDisplay(Display):
         self._progress.update(self._tasks[name], completed=completed, total=total, text=text)
 
 
-def display_for(stream: TextIO, *, triggers: bool = True) -> Display:
+class NoDisplay(Display):
+    """Shows nothing."""
+
+    def say(self, line: str) -> None:
+        pass
+
+    def ingest(self, status: IngestStatus) -> None:
+        pass
+
+    def data(self, status: DataStatus) -> None:
+        pass
+
+    def training(self, status: TrainingStatus) -> None:
+        pass
+
+    def evaluation(self, status: EvaluationStatus) -> None:
+        pass
+
+
+def display_for(stream: TextIO, *, triggers: bool = True, quiet: bool = False) -> Display:
     """Bars if the stream is a terminal.
 
     Args:
         stream: such as standard error.
         triggers: say when a trigger fires.
+        quiet: show nothing.
     """
+    if quiet:
+        return NoDisplay()
     console = Console(file=stream)
     bars = console.is_terminal and not console.is_dumb_terminal
     display: Display = BarDisplay(console) if bars else LineDisplay(stream)

@@ -122,7 +122,7 @@ def evaluation_table(evaluations: Evaluations) -> pa.Table:
     types = [pa.int64()] * 5 + [pa.bool_(), pa.string(), pa.float64(), pa.string()]
     types += [pa.float64()] * 3 + [pa.bool_(), pa.string()]
     schema = pa.schema(zip(COLUMNS, types, strict=True))
-    columns = list(zip(*_flat_rows(evaluations), strict=True)) or [()] * len(COLUMNS)
+    columns = list(zip(*flat_rows(evaluations), strict=True)) or [()] * len(COLUMNS)
     return pa.Table.from_arrays(
         [pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema=schema
     )
@@ -133,7 +133,7 @@ def evaluations_csv(evaluations: Evaluations) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(_flat_rows(evaluations))
+    writer.writerows(flat_rows(evaluations))
     return text.getvalue()
 
 
@@ -174,7 +174,8 @@ def _shown_rows(evaluations: Evaluations) -> Iterator[tuple[str, ...]]:
             )
 
 
-def _flat_rows(evaluations: Evaluations) -> Iterator[tuple[object, ...]]:
+def flat_rows(evaluations: Evaluations) -> Iterator[tuple[object, ...]]:
+    """The rows of :func:`evaluation_table`, in the order of :data:`COLUMNS`."""
     for e in evaluations:
         shared = (
             *(e.number, e.trigger, e.first_timestamp, e.last_timestamp),

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from modyn.client.costs import readable_bytes
 from modyn.client.dataset_tables import DIGEST_CHARS
-from modyn.client.markdown import number
 from modyn.client.models import EpochSummary
 from modyn.client.options import format_time
-from modyn.client.tables import console, new_table, readable_bytes
+from modyn.client.tables import console, new_table
+from modyn.client.wording import number
 from modyn.proto.common_pb2 import Garbage
 from modyn.proto.storage_pb2 import StoredModel
 from modyn.proto.trainer_server_pb2 import DownsamplingResult, ModelDescription, ModelUse, Telemetry, TrainResult

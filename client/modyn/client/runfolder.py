@@ -1,13 +1,10 @@
-"""The folder of a run: its report as JSON, Markdown and CSV, and the pipeline with every default filled in."""
+"""The folder of a run: its report as JSON, HTML, Markdown and tables, and the pipeline with every default filled in."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -15,15 +12,19 @@ from pydantic import ValidationError
 
 from modyn.client.explanations import worth_showing
 from modyn.client.markdown import TRIGGER_PLOT_FILE, report_markdown
-from modyn.core.errors import InvalidInputError, ModynError
-from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, fsync_file
+from modyn.client.result_folder import ResultFolder, write_text
+from modyn.core.config.source import read_text
+from modyn.core.errors import InvalidInputError
 from modyn.core.report import Report
 
 REPORT_FILE = "report.json"
+PIPELINE_FILE = "pipeline.yaml"
+HTML_FILE = "report.html"
 JOBS_FOLDER = "jobs"
+TABLES_FOLDER = "tables"
 
 
-class RunFolder:
+class RunFolder(ResultFolder):
     """Where a run's results go.
 
     Args:
@@ -31,85 +32,59 @@ class RunFolder:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path.absolute()
+        super().__init__(path, option="--output", marker=REPORT_FILE, is_ours=_is_report, kind="report")
 
-    def check(self) -> None:
-        """
-        Raises:
-            InvalidInputError: the folder holds something that is no report, or cannot be written.
-        """
-        if self.path.exists() and not self.path.is_dir():
-            raise InvalidInputError(f"--output {self.path}: a file is there; name a folder")
-        existing = next((p for p in (self.path, *self.path.parents) if p.exists()), self.path)
-        if not os.access(existing, os.W_OK | os.X_OK):
-            raise InvalidInputError(f"--output {self.path}: {existing} is not writable; name another folder")
-        if self.path.is_dir() and any(self.path.iterdir()) and not self.holds_report():
-            raise InvalidInputError(
-                f"--output {self.path}: the folder is not empty and holds no report of this tool; "
-                "nothing in it was touched, name another folder"
-            )
-
-    def holds_report(self) -> bool:
-        """Whether an earlier run left its report here."""
-        try:
-            document = json.loads((self.path / REPORT_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return False
-        return isinstance(document, dict) and {"schema_version", "modyn_version", "pipeline"} <= document.keys()
-
-    def write(self, report: Report, resolved_yaml: str, *, job_outputs: Sequence[Path] = ()) -> None:
-        """Writes everything, so that a crash leaves no half-written file.
+    def write_report(self, report: Report, resolved_yaml: str, *, job_outputs: Sequence[Path] = ()) -> None:
+        """Writes everything but the page, so that a crash leaves no half-written file.
 
         Args:
             report: of the run.
             resolved_yaml: the pipeline with every default filled in.
             job_outputs: files with what failed jobs printed; copied.
         """
-        self.check()
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=TEMPORARY_PREFIX, dir=self.path.parent))
-        try:
-            staging.chmod(0o777 & ~_umask())
-            self._stage(staging, report, resolved_yaml, job_outputs)
-            self._publish(staging)
-        except OSError as error:
-            raise ModynError(
-                f"--output {self.path}: cannot be written: {error.strerror or error}; nothing is lost, "
-                f"`modyn-client report {report.pipeline.id} --output DIR` writes it elsewhere"
-            ) from error
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        remedy = f"nothing is lost, `modyn-client report {report.pipeline.id} --output DIR` writes it elsewhere"
+        self.write(
+            lambda folder: _fill(folder, report, resolved_yaml, job_outputs),
+            replaces=(JOBS_FOLDER, TRIGGER_PLOT_FILE, HTML_FILE),  # this run may have none
+            remedy=remedy,
+        )
 
-    def _stage(self, folder: Path, report: Report, resolved_yaml: str, job_outputs: Sequence[Path]) -> None:
-        plot = trigger_plot(report)
-        files = {
-            "pipeline.yaml": resolved_yaml.encode(),
-            "windows.csv": windows_csv(report).encode(),
-            "evaluations.csv": evaluations_csv(report).encode(),
-            "report.md": report_markdown(report, has_plot=plot is not None).encode(),
-            REPORT_FILE: (report.model_dump_json(indent=2) + "\n").encode(),
-        }
-        if plot is not None:
-            files[TRIGGER_PLOT_FILE] = plot
-        for name, content in files.items():
-            (folder / name).write_bytes(content)
-            fsync_file(folder / name)
-        for source in job_outputs:
-            (folder / JOBS_FOLDER).mkdir(exist_ok=True)
-            shutil.copyfile(source, folder / JOBS_FOLDER / source.name)
+    def write_page(self, report: Report, resolved_yaml: str) -> None:
+        """Adds :data:`HTML_FILE`. Apart, as pictures take seconds: the rest is there by then, whatever they fail on.
 
-    def _publish(self, staging: Path) -> None:
-        if not self.path.exists():
-            fsync_directory(staging)
-            staging.rename(self.path)
-            fsync_directory(self.path.parent)
-            return
-        # Files of others in the folder stay, so the folder itself cannot be exchanged; the report comes last.
-        shutil.rmtree(self.path / JOBS_FOLDER, ignore_errors=True)
-        (self.path / TRIGGER_PLOT_FILE).unlink(missing_ok=True)  # this run may have none
-        for path in sorted(staging.iterdir(), key=lambda path: path.name == REPORT_FILE):
-            path.replace(self.path / path.name)
-        fsync_directory(self.path)
+        Args:
+            report, resolved_yaml: as of :meth:`write_report`.
+        """
+        from modyn.client.html import report_html
+
+        write_text(self.path / HTML_FILE, report_html(report, resolved_yaml))
+
+
+def _is_report(document: object) -> bool:
+    return isinstance(document, dict) and {"schema_version", "modyn_version", "pipeline"} <= document.keys()
+
+
+def _fill(folder: Path, report: Report, resolved_yaml: str, job_outputs: Sequence[Path]) -> None:
+    from modyn.client.report_tables import report_tables
+    from modyn.client.table_files import write_tables
+
+    plot = trigger_plot(report)
+    files = {
+        PIPELINE_FILE: resolved_yaml.encode(),
+        "windows.csv": windows_csv(report).encode(),
+        "evaluations.csv": evaluations_csv(report).encode(),
+        "report.md": report_markdown(report, has_plot=plot is not None).encode(),
+        REPORT_FILE: (report.model_dump_json(indent=2) + "\n").encode(),
+    }
+    if plot is not None:
+        files[TRIGGER_PLOT_FILE] = plot
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    (folder / TABLES_FOLDER).mkdir()
+    write_tables(folder / TABLES_FOLDER, report_tables(report), "parquet", "report")
+    for source in job_outputs:
+        (folder / JOBS_FOLDER).mkdir(exist_ok=True)
+        shutil.copyfile(source, folder / JOBS_FOLDER / source.name)
 
 
 def read_report(folder: Path) -> Report:
@@ -123,6 +98,15 @@ def read_report(folder: Path) -> Report:
     except (OSError, ValidationError) as error:
         reason = str(error).splitlines()[0]
         raise InvalidInputError(f"{folder / REPORT_FILE}: no report that this version can read: {reason}") from error
+
+
+def read_run(folder: Path) -> tuple[Report, str]:
+    """The report in a run folder, and the pipeline with every default filled in.
+
+    Raises:
+        InvalidInputError: one of them cannot be read.
+    """
+    return read_report(folder), read_text(folder / PIPELINE_FILE)
 
 
 def trigger_plot(report: Report) -> bytes | None:
@@ -170,9 +154,3 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     writer.writerow(header)
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -12,6 +12,7 @@ import typer
 from modyn.client.api import Client, LiveOptions, ReplayOptions, raise_for_status
 from modyn.client.baselines import BASELINES
 from modyn.client.connection import Target, start_patiently
+from modyn.client.costs import failed_at_once
 from modyn.client.display import Display, display_for
 from modyn.client.runfolder import RunFolder
 from modyn.client.server import EmbeddedServer
@@ -63,17 +64,18 @@ def run_pipeline(
         runs = [follow(client, pipeline_id, display, stops=True)]
         between = StopOnSignal(lambda: None)  # while no pipeline runs: the report is still shown
         if baselines and _comparable(client, *runs[0], display):
-            folder.write(*client.report_and_yaml(pipeline_id))  # whatever becomes of a baseline, this is there
+            folder.write_report(*client.report_and_yaml(pipeline_id))  # whatever becomes of a baseline, this is there
             with between:
                 runs += _run_baselines(client, pipeline_id, path.absolute().parent, between, reuse=reuse)
         report, resolved_yaml = client.report_and_yaml(pipeline_id)
         failed = next((ended for ended, _ in runs if ended.HasField("error")), None)
         jobs = [] if target.server is not None or failed is None else _job_outputs(target.state, failed.id)
-        nothing_done = failed is not None and not report.triggers
-        if not (nothing_done and folder.holds_report()):  # a good report is not given up for that of a false start
-            folder.write(report, resolved_yaml, job_outputs=jobs)
+        nothing_done = failed is not None and failed_at_once(report)
+        if not (nothing_done and folder.holds_results()):  # a good report is not given up for that of a false start
+            folder.write_report(report, resolved_yaml, job_outputs=jobs)
             print_report(report)
             typer.echo(f"results: {shown_path(folder.path)}")
+            typer.echo(f"with charts: modyn-client report {pipeline_id} --html FILE")
     if failed is not None:
         if failed.HasField("baseline_of"):
             failed.error.message = f"{failed.name}: {failed.error.message}"

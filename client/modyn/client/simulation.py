@@ -60,7 +60,7 @@ def simulate_pipeline(
     raise_for_status(ended)
     print_simulation(report, limit)
     if folder is not None:
-        folder.write(report, resolved_yaml)
+        folder.write_report(report, resolved_yaml)
         typer.echo(f"results: {shown_path(folder.path)}")
     if stopper.received is not None and ended.status != Pipeline.COMPLETED:
         raise typer.Exit(stopper.received.exit_status)

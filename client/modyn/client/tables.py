@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from modyn.client.composites import detailed_scores, is_certified, whole_scores
+from modyn.client.costs import cost_rows, failed_at_once
 from modyn.client.downsampling import TITLE, comparison, facts
 from modyn.client.explanations import Evaluations, count, shown_table, worth_showing
-from modyn.client.markdown import interpretation, number, readable
 from modyn.client.options import amount, format_time
-from modyn.core.report import CompositeScore, Report, TriggerSeconds
+from modyn.client.settings import evaluation_settings
+from modyn.client.wording import MISSING, best_baseline, interpretation, number, readable, signed, with_interval
+from modyn.core.report import Report
+from modyn.core.scores import ScoreName
 from modyn.proto.supervisor_pb2 import Pipeline
 
 WIDTH_WITHOUT_TERMINAL = 160
@@ -32,6 +36,9 @@ WIDTH_OF_A_TABLE = 80
 
 WIDTH_OF_A_MOMENT = 16
 
+DETAILS_IN_REPORT = 12
+"""How many scores of slices and classes a report on the terminal shows."""
+
 
 def console() -> Console:
     """Standard output, as wide as it is."""
@@ -42,41 +49,37 @@ def console() -> Console:
 def print_report(report: Report) -> None:
     """The final table of a run."""
     out = console()
-    pipeline, cost = report.pipeline, report.cost
-    seconds = {name: sum(getattr(t.seconds, name) for t in report.triggers) for name in TriggerSeconds.model_fields}
-    simulated = " (simulated: nothing was trained)" if report.run.simulated else ""
-    facts = new_table(f"{pipeline.name}: {pipeline.status}{simulated}", "", "")
-    looked = count(report.trigger_evaluations)
-    deciding = f"{cost.trigger_seconds:.2f} s deciding"
-    facts.add_row(
-        "triggers", f"{len(report.triggers):,} fired in {amount(looked.evaluations, 'evaluation')}, {deciding}"
-    )
-    facts.add_row("samples seen", f"{report.run.samples_seen:,}")
-    facts.add_row(
-        "samples trained",
-        f"{cost.samples_trained:,} in {cost.trainings:,} trainings"
-        + (f" ({cost.trainings_reused:,} reused)" if cost.trainings_reused else ""),
-    )
-    facts.add_row("select", f"{cost.select_seconds:.2f} s")
-    facts.add_row("start of jobs", f"{seconds['start']:.2f} s")
-    facts.add_row("train", f"{cost.train_seconds:.2f} s")
-    facts.add_row("store", f"{seconds['store']:.2f} s")
-    facts.add_row("evaluate", f"{cost.evaluate_seconds:.2f} s")
-    facts.add_row("ingest", f"{cost.ingest_seconds:.2f} s")
-    facts.add_row("firing to first batch", f"{number(report.fixed_cost.first_batch_ms_median, 0)} ms (median)")
-    facts.add_row("wall", f"{cost.wall_seconds:.2f} s")
-    out.print(facts)
+    _print_facts(out, report)
     if worth_showing(report.trigger_evaluations):
         newest = report.trigger_evaluations[-EVALUATIONS_IN_REPORT:]
         print_evaluations(out, "the trigger's last evaluations", newest)
-        out.print(f"{looked}; `modyn-client triggers {pipeline.id}` shows all of them", soft_wrap=True)
-    if report.composite:
-        out.print(_composite_table(report))
-        for handler, dataset, metric, score in composite_scores(report):
-            out.print(f"{handler}/{dataset}/{metric}: {interpretation(score)}", soft_wrap=True)
+        looked = count(report.trigger_evaluations)
+        out.print(f"{looked}; `modyn-client triggers {report.pipeline.id}` shows all of them", soft_wrap=True)
+    print_scores(out, report)
     _print_downsampling(out, report)
     for failure in report.failures:
         out.print(f"failed: {failure}", soft_wrap=True)
+
+
+def _print_facts(out: Console, report: Report) -> None:
+    pipeline = report.pipeline
+    if failed_at_once(report):
+        when = "in its first training" if report.triggers else "before the first trigger fired"
+        seen = amount(report.run.samples_seen, "sample")
+        line = f"{pipeline.name}: {pipeline.status} {when}, after {seen}"
+        out.print(escape(line), soft_wrap=True)
+        return
+    simulated = " (simulated: nothing was trained)" if report.run.simulated else ""
+    table = new_table(f"{escape(pipeline.name)}: {pipeline.status}{simulated}", "", "")
+    looked = count(report.trigger_evaluations)
+    deciding = f"{report.cost.trigger_seconds:.2f} s deciding"
+    table.add_row(
+        "triggers", f"{len(report.triggers):,} fired in {amount(looked.evaluations, 'evaluation')}, {deciding}"
+    )
+    table.add_row("samples seen", f"{report.run.samples_seen:,}")
+    for row in (*evaluation_settings(report), *cost_rows(report)):
+        table.add_row(*map(escape, row))
+    out.print(table)
 
 
 def _print_downsampling(out: Console, report: Report) -> None:
@@ -126,38 +129,77 @@ def print_evaluations(out: Console, title: str, evaluations: Evaluations) -> Non
     out.print(table)
 
 
-def composite_scores(report: Report) -> Iterable[tuple[str, str, str, CompositeScore]]:
-    """All composite scores with handler, dataset and metric."""
+def print_scores(out: Console, report: Report) -> None:
+    """What the models are worth: composite scores beside the baselines, slices and classes, transfer, offsets."""
+    if report.composite:
+        out.print(_composite_table(report))
+    for handler, dataset, metric, score in whole_scores(report):
+        out.print(escape(f"{handler}/{dataset}/{metric}: {interpretation(score)}"), soft_wrap=True)
     for handler, datasets in report.composite.items():
-        for dataset, metrics in datasets.items():
-            for metric, score in metrics.items():
-                yield handler, dataset, metric, score
+        for dataset in datasets:
+            if is_certified(report, handler, dataset):
+                out.print(escape(f"{handler}/{dataset}: certified, scored on test samples alone"), soft_wrap=True)
+    _print_details(out, report)
+    for part in report.transfer:
+        if ScoreName.parse(part.metric).is_whole:
+            line = (
+                f"{part.handler}/{part.dataset}/{part.metric}: forgetting {signed(part.forgetting)}, backward transfer "
+                f"{signed(part.backward_transfer)}, forward transfer {signed(part.forward_transfer)}"
+            )
+            out.print(escape(line), soft_wrap=True)
+    _print_offsets(out, report)
 
 
 def _composite_table(report: Report) -> Table:
-    names = sorted({name for *_, score in composite_scores(report) for name in score.baselines})
     table = new_table(
         "composite scores",
-        "handler",
-        "dataset",
-        "metric",
-        "currently active",
-        "currently trained",
-        *(f"{readable(name)} (no model)" for name in names),
-        "windows",
+        *("handler", "dataset", "metric", "currently active", "currently trained", "best without a model", "windows"),
     )
-    for handler, dataset, metric, score in composite_scores(report):
+    for handler, dataset, metric, score in whole_scores(report):
         left_out = score.windows_empty + score.windows_without_model + score.windows_undefined
-        table.add_row(
-            handler,
-            dataset,
-            metric,
-            number(score.currently_active),
-            number(score.currently_trained),
-            *(number(score.baselines.get(name)) for name in names),
+        best = best_baseline(score)
+        cells = (
+            *(handler, dataset, metric),
+            with_interval(score.currently_active, score.interval),
+            with_interval(score.currently_trained, score.trained_interval),
+            MISSING if best is None else f"{number(best[1])} ({readable(best[0])})",
             f"{score.windows_scored} of {score.windows_scored + left_out}",
         )
+        table.add_row(*map(escape, cells))
     return table
+
+
+def _print_details(out: Console, report: Report) -> None:
+    """Slices and classes, as many as leave the report readable."""
+    found = [
+        (f"{handler}/{dataset}", *item)
+        for handler, datasets in report.composite.items()
+        for dataset, metrics in datasets.items()
+        for item in detailed_scores(metrics)
+    ]
+    if not found:
+        return
+    table = new_table("by slice and class", "handler", "metric", "slice", "class", "currently active", "windows")
+    for where, name, score in found[:DETAILS_IN_REPORT]:
+        cells = (where, name.metric, name.slice or "all", "all" if name.label is None else str(name.label))
+        value = with_interval(score.currently_active, score.interval)
+        table.add_row(*map(escape, cells), escape(value), str(score.windows_scored))
+    out.print(table)
+    if len(found) > DETAILS_IN_REPORT:
+        more = amount(len(found) - DETAILS_IN_REPORT, "more score")
+        out.print(f"{more} of slices and classes: `modyn-client report {report.pipeline.id} --data DIR` has them")
+
+
+def _print_offsets(out: Console, report: Report) -> None:
+    parts = [part for part in report.offsets if ScoreName.parse(part.metric).is_whole]
+    if not parts:
+        return
+    table = new_table("means over models by distance from their data", "handler", "metric", "offset", "mean", "models")
+    for part in parts:
+        value = with_interval(part.mean, part.interval)
+        cells = (f"{part.handler}/{part.dataset}", part.metric, part.offset, value, f"{part.models:,}")
+        table.add_row(*map(escape, cells))
+    out.print(table)
 
 
 def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
@@ -210,19 +252,6 @@ def mode_name(pipeline: Pipeline) -> str:
 
 def status_name(pipeline: Pipeline) -> str:
     return Pipeline.Status.Name(pipeline.status).lower()
-
-
-def readable_bytes(n: int) -> str:
-    """
-    >>> readable_bytes(512), readable_bytes(3 << 20)
-    ('512 B', '3.0 MiB')
-    """
-    size = float(n)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024:
-            return f"{n} B" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} TiB"
 
 
 def new_table(title: str | None, *columns: str) -> Table:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.client.explanations import Evaluations, worth_showing
+from modyn.client.time_axis import axis_values, label_time, look_like_dates
 from modyn.core.errors import InvalidInputError, ModynError
 
 if TYPE_CHECKING:
@@ -26,12 +27,6 @@ FORMATS = ("svg", "png")
 
 MAX_PANELS = 16
 """An ensemble of many features has more findings than a page has room for."""
-
-DATES_FROM = 100_000_000
-"""Unix seconds (1973): smaller timestamps are counters, frame numbers or years rather than dates."""
-
-DATES_TO = 4_102_444_800
-"""Unix seconds (2100)."""
 
 RASTER_FROM = 5_000
 """Points of a panel from which on an SVG holds its curves as pixels: as paths they would be megabytes."""
@@ -103,7 +98,7 @@ def draw(evaluations: Evaluations, file_format: str, *, title: str) -> bytes:
         file_format: of :data:`FORMATS`.
         title: of the picture.
     """
-    figure = _figure(panels(evaluations), _firings(evaluations), title)
+    figure = _figure(panels(evaluations), firings(evaluations), title)
     data = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)  # a box stands for it
@@ -125,20 +120,13 @@ def panels(evaluations: Evaluations) -> list[Panel]:
     ]
 
 
-def look_like_dates(times: Int64Array) -> bool:
-    """
-    >>> look_like_dates(np.array([831_945_600, 832_032_000])), look_like_dates(np.array([1905, 2013]))
-    (True, False)
-    """
-    return bool(len(times)) and int(times.min()) >= DATES_FROM and int(times.max()) <= DATES_TO
-
-
 def _clocks(evaluations: Evaluations) -> Int64Array:
     """Data clock of each evaluation: late data do not move it back."""
     return np.maximum.accumulate(np.array([e.last_timestamp for e in evaluations], np.int64))
 
 
-def _firings(evaluations: Evaluations) -> Int64Array:
+def firings(evaluations: Evaluations) -> Int64Array:
+    """Data clock of each evaluation that fired, Unix seconds, int64, ascending."""
     fired = np.array([e.decision for e in evaluations], np.bool_)
     return np.unique(_clocks(evaluations)[fired])
 
@@ -159,7 +147,7 @@ def _figure(drawn: list[Panel], firings: Int64Array, title: str) -> Figure:
     dates = look_like_dates(np.concatenate([panel.times for panel in drawn]))
     for axes, panel in zip(rows, drawn, strict=True):
         _draw_panel(axes, panel, firings, dates=dates)
-    _label_time(rows[-1], dates=dates)
+    label_time(rows[-1], dates=dates)
     handles, labels = rows[0].get_legend_handles_labels()
     # One legend for all: they look alike in every panel, and none may cover a curve.
     figure.legend(handles, labels, loc="outside upper right", ncols=3, frameon=False, fontsize="small")
@@ -172,7 +160,7 @@ def _draw_panel(axes: Axes, panel: Panel, firings: Int64Array, *, dates: bool) -
     """Told apart by line and marker, not by colour, so that it survives a black-and-white printer."""
     many = max(len(panel.times), len(firings)) >= RASTER_FROM
     size = 3.5 if len(panel.times) <= 200 else 1.5
-    times, moments = _axis_values(panel.times, dates=dates), _axis_values(firings, dates=dates)
+    times, moments = axis_values(panel.times, dates=dates), axis_values(firings, dates=dates)
     if len(moments):
         lines = axes.vlines(moments, 0, 1, transform=axes.get_xaxis_transform(), color="0.65", linewidth=1.2, zorder=1)
         lines.set_label("fired")
@@ -186,25 +174,3 @@ def _draw_panel(axes: Axes, panel: Panel, firings: Int64Array, *, dates: bool) -
     axes.set_title(panel.name or "the trigger", loc="left", fontsize="small", parse_math=False)
     axes.tick_params(labelsize="small")
     axes.spines[["top", "right"]].set_visible(False)
-
-
-def _axis_values(times: Int64Array, *, dates: bool) -> Float64Array:
-    if not dates:
-        return times.astype(np.float64)
-    from matplotlib.dates import date2num
-
-    values: Float64Array = date2num(times.astype("datetime64[s]"))  # type: ignore[no-untyped-call]
-    return values
-
-
-def _label_time(axes: Axes, *, dates: bool) -> None:
-    if not dates:
-        axes.ticklabel_format(axis="x", style="plain", useOffset=False)
-        axes.set_xlabel("data time (timestamps)", fontsize="small")
-        return
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set_xlabel("data time (UTC)", fontsize="small")

@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     AUGMENTATION = 11  # index: of a trigger's epoch; what parsers draw for each sample
     USER_PARSING = 12  # index: of an epoch's batch; seeds the generators that the user's own parsing draws from
     OLD_SAMPLES = 13  # index: of a trigger's epoch, and then of its batch; samples of earlier triggers for replay
+    UNCERTAINTY = 14  # index: 0 for windows in time order, 1 for blocks of a window; draws of confidence intervals
     TRIGGER = 7  # index: which of a trigger's streams, such as the number of its evaluation
 
 

@@ -30,6 +30,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
+from modyn.core.config.inline import REFERENCE_PATTERN, is_reference
 from modyn.core.config.published import Described
 from modyn.core.errors import InvalidInputError
 
@@ -62,14 +63,25 @@ class Registry(Generic[P]):
         package: imported on first use; importing it registers the built-in plug-ins.
         group: entry-point group of third-party plug-ins.
         planned: names of the published system that a later release will have.
+        own: plug-in, and its key for ``module:attribute``, that a name of this form stands for; None: for nothing.
     """
 
-    def __init__(self, kind: str, *, key: str, package: str, group: str, planned: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        kind: str,
+        *,
+        key: str,
+        package: str,
+        group: str,
+        planned: tuple[str, ...] = (),
+        own: tuple[str, str] | None = None,
+    ) -> None:
         self.kind = kind
         self.key = key
         self.package = package
         self.group = group
         self.planned = planned
+        self.own = own
         self._classes: dict[str, type[P]] = {}
         self._aliases: dict[str, type[P]] = {}
         self._loaded = False
@@ -104,12 +116,14 @@ class Registry(Generic[P]):
         return sorted(alias for alias, known in self._aliases.items() if known is cls)
 
     def get(self, name: str) -> type[P]:
-        """The class registered under a name.
+        """The class registered under a name, or that a reference stands for.
 
         Raises:
             InvalidInputError: there is none.
         """
         self._load()
+        if self.own is not None and is_reference(name):
+            name = self.own[0]
         cls = self._classes.get(name) or self._aliases.get(name)
         if cls is None:
             raise InvalidInputError(self._unknown(name))
@@ -127,6 +141,12 @@ class Registry(Generic[P]):
             raise InvalidInputError(f"key {self.key!r} is missing; expected one of {self._choices()}")
         fields = copy.copy(tree) if isinstance(tree, dict) else dict(tree)  # a copy keeps its place in the file
         del fields[self.key]
+        if self.own is not None and is_reference(name):
+            if self.own[1] in fields:
+                raise InvalidInputError(
+                    f"{name!r} and the key {self.own[1]!r} both name code of your own; leave {self.own[1]!r} out"
+                )
+            fields[self.own[1]] = name
         return self.get(name).model_validate(fields, context=context)
 
     def dump(self, plugin: P) -> dict[str, Any]:
@@ -245,6 +265,18 @@ class RegistryField(Generic[P]):
         accepted = [*names, *(alias for name in names for alias in self.registry.aliases_of(name))]
         return {"const": accepted[0]} if len(accepted) == 1 else {"enum": accepted}
 
+    def _is_own(self, choice: dict[str, Any]) -> bool:
+        return self.registry.own is not None and choice["title"] == self.registry.own[0]
+
+    def _own_choice(self, choice: dict[str, Any]) -> dict[str, Any]:
+        """The same with a reference as name."""
+        assert self.registry.own is not None
+        key, given = self.registry.key, self.registry.own[1]
+        others = {name: body for name, body in choice["properties"].items() if name not in (key, given)}
+        required = [name for name in choice["required"] if name != given]
+        properties = {key: {"type": "string", "pattern": REFERENCE_PATTERN}, **others}
+        return {**choice, "title": "module:attribute", "properties": properties, "required": required}
+
     def _choices(self) -> list[dict[str, Any]]:
         choices: list[dict[str, Any]] = []
         for name in self.registry.names():
@@ -252,6 +284,7 @@ class RegistryField(Generic[P]):
             properties = {self.registry.key: self._name_schema(name), **body.get("properties", {})}
             required = [self.registry.key, *body.get("required", [])]
             choices.append({**body, "title": name, "properties": properties, "required": required})
+        choices.extend(self._own_choice(choice) for choice in list(choices) if self._is_own(choice))
         choices.extend(
             {
                 "title": name,

@@ -109,12 +109,19 @@ class TriggerPart(_Part):
     samples_trained: int = Field(description="Passes over samples.")
     batches: int = Field(description="Optimizer steps.")
     final_loss: float | None = Field(description="Mean training loss of the last epoch.")
+    input_digest: str | None = Field(None, description="Of everything the training depends on.")
+    live_from: float | None = volatile(
+        None,
+        description="When the model could have been live, on the clock of the data, Unix seconds: when it fired if "
+        "`training_latency` is zero, else when its training would have ended.",
+    )
     reused: bool = volatile(description="An earlier training of the same inputs was used.")
     first_batch_ms: float | None = volatile(description="From the firing to the first training batch.")
     seconds: TriggerSeconds = Field(description="Where its time went.")
     downsampling: TriggerDownsamplingPart | None = Field(
         None, description="What narrowed the training set in the training job; null if nothing did."
     )
+    error: str | None = Field(None, description="Why its training failed, and with it the pipeline.")
 
 
 class FindingPart(_Part):
@@ -142,6 +149,22 @@ class TriggerEvaluationPart(_Part):
     seconds: float = volatile(description="Spent deciding.")
 
 
+class IntervalPart(_Part):
+    """A confidence interval."""
+
+    low: float = Field(description="Lower end.")
+    high: float = Field(description="Upper end.")
+    level: float = Field(description="Confidence level, such as 0.95.")
+
+
+class DifferencePart(_Part):
+    """A paired difference: the mean, over windows that both have, of one score less the other."""
+
+    mean: float = Field(description="Positive: the first is larger, which is better or worse as the metric says.")
+    interval: IntervalPart | None = Field(None, description="Null with too few windows.")
+    windows: int = Field(description="How many windows both have.")
+
+
 class CompositeScore(_Part):
     """One metric of the composite model over the windows of a handler."""
 
@@ -160,6 +183,20 @@ class CompositeScore(_Part):
     baselines: dict[str, float | None] = Field(
         description="Mean of no-model predictions over the windows that the currently active score counts."
     )
+    greater_is_better: bool = Field(True, description="False for losses and errors.")
+    interval: IntervalPart | None = Field(
+        None,
+        description="Block-bootstrap confidence interval of `currently_active`; null with too few windows, or if not "
+        "asked for.",
+    )
+    trained_interval: IntervalPart | None = Field(
+        None, description="The same of `currently_trained`; not of single classes and slices."
+    )
+    over_baselines: dict[str, DifferencePart] = Field(
+        {},
+        description="`currently_active` less each baseline, on the windows where both are defined; not of single "
+        "classes and slices.",
+    )
 
 
 class WindowScore(_Part):
@@ -168,6 +205,7 @@ class WindowScore(_Part):
     currently_active: float | None = Field(description="Of the active model; null if there is none or no value.")
     currently_trained: float | None = Field(description="Of the next model, if it was scored here.")
     baselines: dict[str, float | None] = Field(description="Of predictions without a model, by name.")
+    interval: IntervalPart | None = Field(None, description="Of `currently_active`, from the samples of the window.")
 
 
 class WindowPart(_Part):
@@ -184,7 +222,17 @@ class WindowPart(_Part):
     unlabelled: int = Field(description="Samples without a label, left out.")
     active_trigger: int | None = Field(description="Trigger whose model is currently active at the anchor.")
     trained_trigger: int | None = Field(description="Trigger whose model is currently trained at the anchor.")
-    scores: dict[str, WindowScore] = Field(description="By metric.")
+    scores: dict[str, WindowScore] = Field(
+        description="By metric; of a class of a metric as `metric#class`, of a slice as `metric[column=value]`."
+    )
+    certification: Literal["certified", "cross_validation"] | None = Field(
+        None,
+        description="certified: all samples have the role test, so no training ever saw one; cross_validation: some "
+        "may be trained on, too; null: no samples, or from a time before this was noted.",
+    )
+    data_digest: str | None = Field(
+        None, description="Of the keys and labels scored, and of what storage held of the samples."
+    )
 
 
 class ModelScore(_Part):
@@ -197,6 +245,85 @@ class ModelScore(_Part):
     end: int = Field(description="Of the window, Unix seconds, exclusive.")
     samples: int = Field(description="Labelled samples scored.")
     metrics: dict[str, float | None] = Field(description="By metric; null where it has no value.")
+    intervals: dict[str, IntervalPart] = Field({}, description="By metric, where there is one.")
+
+
+class MetricPart(_Part):
+    """A metric of an evaluation dataset."""
+
+    dataset: str = Field(description="Evaluation dataset.")
+    name: str = Field(description="As in `composite`.")
+    digest: str = Field(description="Of its configuration and, for code of the user, of that code.")
+    greater_is_better: bool = Field(description="False for losses and errors.")
+
+
+class HandlerPart(_Part):
+    """An evaluation handler."""
+
+    name: str = Field(description="As in `composite`.")
+    execution_time: str = Field(description="after_training, after_pipeline or manual.")
+    models: str = Field(description="composite, active, training or matrix.")
+    strategy: dict[str, Any] = Field(description="The window strategy with every default filled in.")
+    added_at: float | None = volatile(None, description="When `evaluate` added it, Unix seconds; null: in the YAML.")
+
+
+class EvaluationPart(_Part):
+    """How the pipeline was evaluated."""
+
+    handlers: list[HandlerPart] = Field(description="Those of the YAML, then those that were added later.")
+    metrics: list[MetricPart] = Field(description="By dataset.")
+    training_latency: str = Field(description="zero, measured or modelled: when a model counts as active.")
+    labels: str = Field(description="newest or known.")
+    label_delay: int | None = Field(description="Seconds.")
+    confidence: float | None = Field(description="Level of the intervals.")
+
+
+class TransferPart(_Part):
+    """What learning later data did to earlier and future ones, from the model x window matrix of a handler.
+
+    Differences are turned so that more is better whatever the metric, except `forgetting`.
+    """
+
+    handler: str = Field(description="Name of the evaluation handler.")
+    dataset: str = Field(description="Evaluation dataset.")
+    metric: str = Field(description="As in `composite`.")
+    forgetting: float | None = Field(
+        description="Mean over windows that were learned before the last model: the best score of the models that had "
+        "learned the window, the last one excepted, less the last model's (Chaudhry et al. 2018). Positive: forgotten."
+    )
+    backward_transfer: float | None = Field(
+        description="Mean over the same windows: the last model's score less that of the first model that had learned "
+        "the window (Lopez-Paz and Ranzato 2017). Negative: forgotten."
+    )
+    forward_transfer: float | None = Field(
+        description="Mean over windows that came after the first model: the score of the last model that had not seen "
+        "any of the window less that of the majority class (after Lopez-Paz and Ranzato, with it in place of an "
+        "untrained model)."
+    )
+    windows_backward: int = Field(description="Windows that the first two count.")
+    windows_forward: int = Field(description="Windows that the third counts.")
+
+
+class OffsetPart(_Part):
+    """Models at the same distance from their own training data, such as a week after."""
+
+    handler: str = Field(description="Name of the evaluation handler.")
+    dataset: str = Field(description="Evaluation dataset.")
+    metric: str = Field(description="As in `composite`.")
+    offset: str = Field(description="As in the YAML, such as `+1w`.")
+    models: int = Field(description="How many models it is the mean of.")
+    mean: float | None = Field(description="Plain mean over models.")
+    interval: IntervalPart | None = Field(None, description="Of the mean.")
+
+
+class ConfusionPart(_Part):
+    """How often a label met a prediction of the currently active model, over the windows it was scored on."""
+
+    handler: str = Field(description="Name of the evaluation handler.")
+    dataset: str = Field(description="Evaluation dataset.")
+    classes: list[int] = Field(description="Those that occur as a label or a prediction, ascending.")
+    counts: list[list[int]] = Field(description="[label][prediction]; samples of overlapping windows count in each.")
+    windows: int = Field(description="How many windows it is the sum of.")
 
 
 class CostPart(_Part):
@@ -211,6 +338,16 @@ class CostPart(_Part):
     trigger_seconds: float = volatile(description="Spent in the triggering policy and on what it asked of models.")
     trigger_samples_embedded: int = volatile(0, description="Samples that models embedded for the trigger.")
     trigger_samples_predicted: int = volatile(0, description="Samples that models predicted for the trigger.")
+    start_seconds: float = volatile(0.0, description="Waiting for the first batch of trainings, selection excluded.")
+    store_seconds: float = volatile(0.0, description="Serialising and storing models.")
+    train_seconds_reused: float = volatile(0.0, description="Part of `train_seconds` that earlier runs spent.")
+    evaluate_seconds_reused: float = volatile(0.0, description="Part of `evaluate_seconds` that earlier runs spent.")
+    gpu_seconds: float = volatile(0.0, description="GPUs held by trainings times the seconds they were held.")
+    bytes_read: int = volatile(0, description="Payload read from storage by trainings and evaluations.")
+    model_bytes: int = volatile(0, description="Storage that its models take; of a delta, the delta.")
+    samples_scored: int = volatile(0, description="Predictions for evaluations, reused ones included.")
+    samples_scored_reused: int = volatile(0, description="Of them made by earlier evaluations.")
+    samples_scored_for_training: int = Field(0, description="Forward passes of downsampling strategies for scores.")
     ingest_seconds: float = volatile(description="Ingesting files before the first sample was looked at.")
     wall_seconds: float = volatile(description="From submission to the last result.")
 
@@ -283,6 +420,10 @@ class Report(_Part):
     windows: list[WindowPart] = Field(description="By handler, dataset and time.")
     evaluations: list[ModelScore] = Field(description="Every model on every window it was scored on.")
     failures: list[str] = Field(description="Evaluations that failed; everything else was finished.")
+    evaluation: EvaluationPart | None = Field(None, description="Null without an evaluation.")
+    transfer: list[TransferPart] = Field([], description="Of handlers that scored every model on every window.")
+    offsets: list[OffsetPart] = Field([], description="Of handlers whose windows belong to models.")
+    confusion: list[ConfusionPart] = Field([], description="Where datasets count them.")
     cost: CostPart
     fixed_cost: FixedCostPart
     downsampling: DownsamplingPart | None = Field(None, description="Null if no training set was downsampled.")

@@ -10,8 +10,8 @@ PIPELINE_SCHEMA_VERSION = 1
 PROTOCOL_VERSION = 1
 """Of the rpcs; also the ``v1`` of the proto package ``modyn.v1``."""
 
-REPORT_SCHEMA_VERSION = 3
-"""Of ``report.json``; versions 1 and 2 are read too."""
+REPORT_SCHEMA_VERSION = 4
+"""Of ``report.json``; versions 1 to 3 are read too."""
 
 SEGMENT_FORMAT_VERSION = 2
 """Of segment files on disk; version 1 is read too."""
@@ -24,6 +24,9 @@ SAMPLE_COLUMNS_FORMAT_VERSION = 1
 
 OUTCOME_FORMAT_VERSION = 1
 """Of outcome files on disk."""
+
+DATA_DIGEST_VERSION = 1
+"""Of what digests of the samples that a score is of are made from."""
 
 MODEL_DELTA_FORMAT_VERSION = 1
 """Of models that are stored as differences from others."""

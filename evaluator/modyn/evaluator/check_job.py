@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.compute as pc
@@ -13,14 +14,14 @@ from modyn.core.config.pipeline import ModelSection
 from modyn.core.config.problems import parse_section
 from modyn.core.errors import ModynError
 from modyn.core.keysets import KeySet
-from modyn.core.plugins.evaluation import Outcomes
+from modyn.core.plugins.evaluation import Float64Array, Metric, Outcomes
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
 from modyn.evaluator.inference import class_scores, predicted_classes
 from modyn.evaluator.job import Emit, configure, moved, seed_all, transformed_classes
-from modyn.evaluator.metric_checks import try_metrics
+from modyn.evaluator.metric_checks import stored_labels, try_metrics
+from modyn.evaluator.metric_code import MetricCode
 from modyn.evaluator.request import parse_data, parse_metrics
-from modyn.evaluator.samples import class_labels
 from modyn.models.building import build_model
 from modyn.models.decoding import Decoder
 from modyn.models.shapes import misfit
@@ -56,10 +57,11 @@ def check(request: CheckEvaluationRequest, storage_address: str) -> CheckEvaluat
     labelled = samples.labels.is_valid().to_numpy(zero_copy_only=False)
     values: list[MetricValue] = []
     if labelled.any():
-        classes = _classes(request, decoder, samples)
+        classes, targets = _labels(request, decoder, samples, metrics)
         known = scores[torch.from_numpy(labelled)]
-        outcomes = Outcomes(classes, predicted_classes(known).cpu().numpy(), known.cpu().numpy())
-        values = try_metrics(metrics, outcomes)
+        outcomes = Outcomes(classes, predicted_classes(known).cpu().numpy(), known.cpu().numpy(), targets)
+        code = MetricCode(root, lambda: seed_all(request.seed, device))
+        values = try_metrics(metrics, outcomes, lambda metric, some: code.values(metric, some).value)
     count = int(np.count_nonzero(labelled))
     return CheckEvaluationResult(metrics=values, num_samples=count, seconds=time.perf_counter() - begin)
 
@@ -82,10 +84,18 @@ def _scores(module: torch.nn.Module, decoder: Decoder, samples: SampleBatch, dev
         return class_scores(output, len(samples))
 
 
-def _classes(request: CheckEvaluationRequest, decoder: Decoder, samples: SampleBatch) -> Int64Array:
-    """Labels of the labelled samples as classes, int64 [n]."""
+def _labels(
+    request: CheckEvaluationRequest, decoder: Decoder, samples: SampleBatch, metrics: Sequence[Metric]
+) -> tuple[Int64Array, Float64Array | None]:
+    """Labels of the labelled samples as metrics take them: classes, int64 [n], and numbers, float64 [n, k]."""
     labels = pc.drop_null(samples.labels)
     if not parse_data(request).label_transformer_function.strip():
-        return class_labels(labels, request.dataset)
-    packed = transformed_classes(decoder, encode_batch(batch_of(label=labels)))
-    return np.frombuffer(packed, dtype="<i8").astype(np.int64, copy=False)
+        return stored_labels(labels, metrics, request.dataset)
+    kinds = {metric.labels_are for metric in metrics}
+    classes, targets = np.zeros(len(labels), dtype=np.int64), None
+    if "classes" in kinds:
+        packed = transformed_classes(decoder, encode_batch(batch_of(label=labels)))
+        classes = np.frombuffer(packed, dtype="<i8").astype(np.int64, copy=False)
+    if "numbers" in kinds:
+        targets = decoder.labels(labels).reshape(len(labels), -1).to(torch.float64).numpy()
+    return classes, targets

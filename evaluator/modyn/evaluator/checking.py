@@ -13,9 +13,9 @@ from modyn.core.keysets import KeySet
 from modyn.core.peers import Peers
 from modyn.core.plugins.evaluation import Metric
 from modyn.core.state import StateDirectory
-from modyn.evaluator.metric_checks import made_up, try_metrics
+from modyn.evaluator.metric_checks import made_up, stored_labels, try_metrics
 from modyn.evaluator.request import check_common, default_threads, parse_data, parse_metrics
-from modyn.evaluator.samples import class_labels
+from modyn.evaluator.user_scoring import check_metrics_allowed
 from modyn.models.usercode import check_allowed
 from modyn.proto.evaluator_pb2 import CheckEvaluationJob, CheckEvaluationRequest, CheckEvaluationResult
 from modyn.storage.reader import Column, Order, read_columns
@@ -46,7 +46,8 @@ class EvaluationChecks:
         """
         check_common(request)
         metrics = parse_metrics(request)
-        if request.HasField("num_outputs"):
+        check_metrics_allowed(metrics, allow_user_code=self._allow_user_code)
+        if request.HasField("num_outputs") and all(metric.user_code is None for metric in metrics):
             return self._check_metrics(request, metrics)
         root = request.code.root if request.code.HasField("root") else None
         check_allowed(parse_data(request), root, allow_user_code=self._allow_user_code)
@@ -78,6 +79,7 @@ class EvaluationChecks:
         begin = time.perf_counter()
         keys = KeySet.from_proto(request.keys)
         table = read_columns(self._peers.storage, request.dataset, keys, columns=[Column.LABEL], order=Order.REQUEST)
-        labels = class_labels(table["label"].combine_chunks().drop_null(), request.dataset)
-        values = try_metrics(metrics, made_up(labels, request.num_outputs)) if len(labels) else []
+        labels = table["label"].combine_chunks().drop_null()
+        classes, targets = stored_labels(labels, metrics, request.dataset)
+        values = try_metrics(metrics, made_up(classes, request.num_outputs, targets)) if len(labels) else []
         return CheckEvaluationResult(metrics=values, num_samples=len(labels), seconds=time.perf_counter() - begin)

@@ -6,7 +6,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,16 +14,15 @@ from modyn.core.arrow import Int64Array
 from modyn.core.config.pipeline import ModelSection
 from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.out_of_memory import out_of_memory
-from modyn.evaluator.outcomes import OutcomeWriter
+from modyn.evaluator.parts import OutcomeParts
 from modyn.evaluator.plan import ModelTask
+from modyn.evaluator.reading import Inputs, Places
 from modyn.models.building import build_model
 from modyn.models.shapes import failed_layer
 from modyn.models.usercode import describe_error
 from modyn.models.weights import load
 from modyn.proto.storage_pb2_grpc import StorageStub
 from modyn.storage.reader import fetch_model
-
-Inputs = torch.Tensor | dict[str, torch.Tensor]
 
 FLUSH_BYTES = 64 << 20
 """Outputs of one model kept in memory before they are written."""
@@ -34,31 +32,12 @@ class ModelFailedError(Exception):
     """A model cannot be scored; the others can. The message is for the user."""
 
 
-class OutcomeBuffer:
-    """The outcome file of a job; it exists once a model said something."""
-
-    def __init__(self, path: Path, *, keep_scores: bool) -> None:
-        self.keep_scores = keep_scores
-        self._path = path
-        self._writer: OutcomeWriter | None = None
-        self._num_outputs = 0
-
-    def write(self, model: str, keys: Int64Array, predictions: torch.Tensor, scores: torch.Tensor | None) -> None:
-        """Appends what a model said of n samples: int64 [n] and, if they are kept, float32 [n, outputs]."""
-        outputs = 0 if scores is None else scores.shape[1]
-        if self._writer is None:
-            self._writer = OutcomeWriter(self._path, outputs if self.keep_scores else None)
-            self._num_outputs = outputs
-        if outputs != self._num_outputs:
-            raise InvalidInputError(
-                f"the model has {outputs} outputs, but another one of this evaluation has {self._num_outputs}; "
-                "evaluate them in pipelines of their own"
-            )
-        self._writer.write(model, keys, predictions.cpu().numpy(), None if scores is None else scores.cpu().numpy())
-
-    def close(self) -> None:
-        if self._writer is not None:
-            self._writer.close()
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seeds what draws for tensors."""
+    # Not torch.manual_seed: without a GPU, it notes a stack trace for later, which takes milliseconds.
+    torch.default_generator.manual_seed(seed % 2**32)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed % 2**32)
 
 
 @dataclass(frozen=True)
@@ -73,7 +52,7 @@ class ModelLoader:
 
     def __call__(self, digest: str) -> torch.nn.Module:
         data = fetch_model(self.stub, digest)
-        torch.manual_seed(self.seed)  # whatever is random in a model and not part of its weights
+        seed_torch(self.seed, self.device)  # whatever is random in a model and not part of its weights
         module = build_model(self.section, self.root)
         load(module, data)
         return module.to(self.device).eval()
@@ -88,15 +67,25 @@ class ModelRun:
         output: takes its predictions.
     """
 
-    def __init__(self, task: ModelTask, load: Callable[[str], torch.nn.Module], output: OutcomeBuffer) -> None:
+    def __init__(self, task: ModelTask, load: Callable[[str], torch.nn.Module], output: OutcomeParts) -> None:
         self.task = task
         self._load = load
         self._output = output
         self._module: torch.nn.Module | None = None
-        self.num_predicted = 0
+        self._in_part = 0
         self._clear()
 
-    def see(self, inputs: Inputs, keys: Int64Array, places: slice | Int64Array) -> int:
+    def load(self) -> None:
+        """Loads the model now, if it needs the first sample: reading it takes a while anyway.
+
+        Raises:
+            ModelFailedError: it cannot be loaded.
+        """
+        if len(self.task) and self.task.runs[0, 0] == 0:
+            with self._failing():
+                self._module = self._load(self.task.model)
+
+    def see(self, inputs: Inputs, keys: Int64Array, places: Places) -> int:
         """Predicts the samples of a batch that the model needs.
 
         Args:
@@ -110,17 +99,19 @@ class ModelRun:
         Raises:
             ModelFailedError: it cannot be loaded, or its forward pass or output is wrong.
         """
+        rows: slice | Int64Array
         if isinstance(places, slice):
             rows, end = self.task.within(places.start, places.stop), places.stop
         else:
             rows, end = self.task.among(places), int(places[-1]) + 1
+        count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
         with self._failing():
-            if len(rows):
-                self._predict(inputs, keys, rows)
-                self.num_predicted += len(rows)
+            if count:
+                self._predict(inputs, keys, rows, count)
+                self._in_part += count
             if end >= self.task.end:
                 self._close()
-        return len(rows)
+        return count
 
     def finish(self) -> None:
         """All samples were shown: writes what is left. The last ones it needed may have been deleted meanwhile.
@@ -130,6 +121,17 @@ class ModelRun:
         """
         with self._failing():
             self._close()
+
+    def flush(self) -> int:
+        """Writes what is held back, as an outcome file is to be complete; how many predictions are in the file.
+
+        Raises:
+            ModelFailedError: its output is wrong.
+        """
+        with self._failing():
+            self._flush()
+        count, self._in_part = self._in_part, 0
+        return count
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -147,17 +149,17 @@ class ModelRun:
         self._flush()
         self._module = None
 
-    def _predict(self, inputs: Inputs, keys: Int64Array, rows: Int64Array) -> None:
+    def _predict(self, inputs: Inputs, keys: Int64Array, rows: slice | Int64Array, count: int) -> None:
         if self._module is None:
             self._module = self._load(self.task.model)
-        if len(rows) < len(keys):
+        if count < len(keys):
             inputs, keys = _selected(inputs, rows), keys[rows]
         with torch.inference_mode():
-            scores = class_scores(_forward(self._module, inputs), len(rows))
+            scores = class_scores(_forward(self._module, inputs), count)
             predictions = predicted_classes(scores)
         self._keys.append(keys)
         self._predictions.append(predictions)
-        self._bytes += len(rows) * 16
+        self._bytes += count * 16
         if self._output.keep_scores:
             self._scores.append(scores)
             self._bytes += scores.numel() * 4
@@ -211,14 +213,14 @@ def predicted_classes(scores: torch.Tensor) -> torch.Tensor:
     return scores.argmax(dim=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).to(torch.int64)
 
 
-def _selected(inputs: Inputs, rows: Int64Array) -> Inputs:
+def _selected(inputs: Inputs, rows: slice | Int64Array) -> Inputs:
     """Rows of a batch; a view where they are one run."""
     if isinstance(inputs, dict):
         return {name: _rows(tensor, rows) for name, tensor in inputs.items()}
     return _rows(inputs, rows)
 
 
-def _rows(tensor: torch.Tensor, rows: Int64Array) -> torch.Tensor:
-    if len(rows) == rows[-1] - rows[0] + 1:
-        return tensor[int(rows[0]) : int(rows[-1]) + 1]
+def _rows(tensor: torch.Tensor, rows: slice | Int64Array) -> torch.Tensor:
+    if isinstance(rows, slice):
+        return tensor[rows]
     return tensor[torch.from_numpy(rows).to(tensor.device)]

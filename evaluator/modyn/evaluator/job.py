@@ -1,7 +1,9 @@
 """The prediction job: every sample is read and decoded once, and shown once to each model that needs it.
 
 A sample's scores can depend in their last bits on which samples share its batch, because kernels differ by batch
-size. Batches are therefore a function of the job's description alone, as long as no sample of it is deleted.
+size. Batches are therefore a function of the job's description alone, as long as no sample of it is deleted or
+damaged; and what was predicted before a job is killed ends where a batch does, so that the next one goes on with the
+same batches.
 """
 
 from __future__ import annotations
@@ -9,31 +11,32 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from modyn.core.alignment import positions_in
 from modyn.core.arrow import Int64Array, decode_batch
 from modyn.core.config.pipeline import DataSection, ModelSection
 from modyn.core.config.problems import parse_section
-from modyn.core.digests import digest_file
 from modyn.core.errors import InvalidInputError
-from modyn.core.files import fsync_file
 from modyn.core.keysets import KeySet
 from modyn.core.out_of_memory import memory_guard
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
-from modyn.evaluator.inference import Inputs, ModelFailedError, ModelLoader, ModelRun, OutcomeBuffer
+from modyn.evaluator.inference import ModelFailedError, ModelLoader, ModelRun, seed_torch
+from modyn.evaluator.isolating import Isolation, Stretch
+from modyn.evaluator.parts import OutcomeParts, Send
 from modyn.evaluator.plan import ModelTask
+from modyn.evaluator.reading import Batch, Block, Decoding, Inputs, Lost, SampleReader
 from modyn.models.decoding import Decoder
 from modyn.proto.evaluator_pb2 import (
     CheckEvaluationRequest,
     EvaluateFailure,
     EvaluateProgress,
+    LostSamples,
     ObserveSession,
     PredictedLabels,
     PredictedModel,
@@ -42,21 +45,18 @@ from modyn.proto.evaluator_pb2 import (
     PredictResult,
 )
 from modyn.proto.storage_pb2_grpc import StorageStub
-from modyn.storage.reader import SampleBatch, read_samples
 
 PROGRESS_SECONDS = 0.2
 """Pause between two progress events."""
 
 Emit = Callable[[bytes], None]
-Send = Callable[[PredictEvent], None]
-Decode = Callable[[Mapping[str, pa.Array]], Inputs]
-Placed = tuple[SampleBatch, slice | Int64Array]
 
 
 def run(payload: bytes, emit: Emit) -> None:
     """Entry point: predicts as a serialised :class:`PredictJob` says and emits :class:`PredictEvent` messages.
 
-    A model that fails is reported and left out; whatever keeps all of them from working is raised.
+    A model that fails is reported and left out, samples that cannot be read or decoded too; whatever keeps all of them
+    from working is raised.
 
     Raises:
         ModynError: what went wrong, for the user.
@@ -70,92 +70,181 @@ def run(payload: bytes, emit: Emit) -> None:
         emit(event.SerializeToString())
 
     if job.HasField("labels"):
-        send(PredictEvent(labels=PredictedLabels(classes=transformed_classes(decoder, job.labels))))
-    result = PredictResult()
+        send(PredictEvent(labels=_transformed(decoder, job)))
     if job.tasks:
         section = parse_section(ModelSection, from_value(job.model), "model")
         with connect(job.storage_address) as channel:
             stub = StorageStub(channel)
             with memory_guard(str(device), "evaluation.datasets[].batch_size", job.batch_size):
-                result = _predict(job, stub, decoder, ModelLoader(section, root, stub, device, job.seed), send)
-    send(PredictEvent(result=result))
+                Showing(job, stub, decoder, ModelLoader(section, root, stub, device, job.seed), send).run()
+    send(PredictEvent(result=PredictResult()))
 
 
-def _predict(job: PredictJob, stub: StorageStub, decoder: Decoder, load: ModelLoader, send: Send) -> PredictResult:
-    begin = time.perf_counter()
-    output = OutcomeBuffer(Path(job.output), keep_scores=job.keep_scores)
-    runs = [ModelRun(ModelTask.from_proto(task), load, output) for task in job.tasks]
+class Showing:
+    """Shows every sample to every model that needs it; models that fail are reported and left out from then on."""
 
-    def decode(columns: Mapping[str, pa.Array]) -> Inputs:
-        return moved(decoder.inputs(columns), load.device)
+    def __init__(self, job: PredictJob, stub: StorageStub, decoder: Decoder, load: ModelLoader, send: Send) -> None:
+        self._send = send
+        self._decoder = decoder
+        self._device = load.device
+        self._batch_size = job.batch_size
+        self._keys = KeySet.from_proto(job.keys).to_array()
+        self._decoding = Decoding(self._decode)
+        self._reader = SampleReader(stub, job.dataset, self._keys, batch_size=job.batch_size, decoder=decoder)
+        self._parts = OutcomeParts(job.output, keep_scores=job.keep_scores, seconds=job.part_seconds, send=send)
+        self._runs = [ModelRun(ModelTask.from_proto(task), load, self._parts) for task in job.tasks]
+        self._total = sum(len(run.task) for run in self._runs)
+        self._done = 0
+        self._reported = time.perf_counter()
 
-    keys = KeySet.from_proto(job.keys)
-    samples = read_samples(stub, job.dataset, keys, batch_size=job.batch_size, columns=decoder.columns)
-    _show_all(_placed(samples, keys.to_array()), decode, runs, send)
-    output.close()
-    # A model of which all samples were deleted meanwhile has said nothing.
-    finished = [
-        PredictedModel(model=run.task.model, num_samples=run.num_predicted) for run in runs if run.num_predicted
-    ]
-    file = ""
-    if finished:
-        fsync_file(Path(job.output))
-        file = digest_file(Path(job.output))
-    return PredictResult(file=file, seconds=time.perf_counter() - begin, models=finished)
+    def run(self) -> None:
+        """Until all samples were shown, or all models failed.
 
-
-def _placed(samples: Iterator[SampleBatch], keys: Int64Array) -> Iterator[Placed]:
-    """Batches with the positions of their samples among the job's keys; deleted samples are left out."""
-    position = 0
-    for batch in samples:
-        if len(batch):
-            places = positions_in(keys, batch.keys, position)
-            position = places.stop if isinstance(places, slice) else int(places[-1]) + 1
-            yield batch, places
-
-
-def _show_all(
-    samples: Iterator[tuple[SampleBatch, slice | Int64Array]], decode: Decode, runs: list[ModelRun], send: Send
-) -> None:
-    """Shows every sample to every model that needs it; models that fail are reported and removed from ``runs``."""
-    total = sum(len(run.task) for run in runs)
-    done, reported = 0, time.perf_counter()
-
-    def fail(run: ModelRun, error: ModelFailedError) -> None:
-        runs.remove(run)
-        send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=str(error))))
-
-    for batch, places in samples:
-        inputs = decode(batch.columns)
-        untouched = _versions(inputs)
-        for run in list(runs):
+        Raises:
+            ModynError: what has to do with no single model or sample.
+        """
+        with closing(self._reader.blocks()) as blocks:
+            self._load()
+            if self._runs:
+                self._show_all(blocks)
+        for run in list(self._runs):
             try:
-                done += run.see(inputs, batch.keys, places)
+                run.finish()
             except ModelFailedError as error:
-                fail(run, error)
+                self._fail(run, error)
+        self._close_part()
+        self._send_progress()
+
+    def _load(self) -> None:
+        for run in list(self._runs):
+            try:
+                run.load()
+            except ModelFailedError as error:
+                self._fail(run, error)
+
+    def _show_all(self, blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            self._parts.bytes_read += block.bytes_read
+            self._report(block.lost)
+            for batch in block.batches(self._batch_size):
+                self._parts.samples_read += len(batch.samples)
+                decoded, lost = self._decoding.inputs(batch)
+                self._report(lost)
+                if decoded is not None:
+                    self._show(decoded)
+                if not self._runs:
+                    return
+                if self._decoding.is_hopeless:
+                    self._report([Lost(self._keys[end_of(batch) :], lost[-1].error)])
+                    return
+                if self._parts.is_due:
+                    self._close_part()
+
+    def _show(self, batch: Batch) -> None:
+        inputs = batch.inputs
+        assert inputs is not None  # it was decoded
+        inputs = moved(inputs, self._device)
+        untouched = _versions(inputs)
+        for run in list(self._runs):
+            try:
+                self._done += run.see(inputs, batch.samples.keys, batch.places)
+            except ModelFailedError as error:
+                self._fail(run, error)
             if _versions(inputs) != untouched:  # the model worked in place; the next one must not see that
-                inputs = decode(batch.columns)
+                inputs = moved(self._decode(batch.samples.columns), self._device)
                 untouched = _versions(inputs)
-        if not runs:
-            break
-        if time.perf_counter() - reported > PROGRESS_SECONDS:
-            reported = time.perf_counter()
-            send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
-    for run in list(runs):
-        try:
-            run.finish()
-        except ModelFailedError as error:
-            fail(run, error)
-    send(PredictEvent(progress=EvaluateProgress(samples=done, total=total)))
+        if time.perf_counter() - self._reported > PROGRESS_SECONDS:
+            self._send_progress()
+
+    def _decode(self, columns: Mapping[str, pa.Array]) -> Inputs:
+        return self._decoder.inputs(columns)
+
+    def _close_part(self) -> None:
+        models: list[PredictedModel] = []
+        for run in list(self._runs):
+            try:
+                count = run.flush()
+            except ModelFailedError as error:
+                self._fail(run, error)
+                continue
+            if count:  # else it was not its turn, or all of its samples were deleted meanwhile
+                models.append(PredictedModel(model=run.task.model, num_samples=count))
+        self._parts.close(models)
+
+    def _fail(self, run: ModelRun, error: ModelFailedError) -> None:
+        self._runs.remove(run)
+        self._send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=str(error))))
+
+    def _report(self, lost: Sequence[Lost]) -> None:
+        for part in lost:
+            keys = part.keys.astype("<i8", copy=False).tobytes()
+            event = LostSamples(keys=keys, error=type(part.error).__name__, reason=part.error.message)
+            self._send(PredictEvent(lost=event))
+
+    def _send_progress(self) -> None:
+        self._reported = time.perf_counter()
+        self._send(PredictEvent(progress=EvaluateProgress(samples=self._done, total=self._total)))
+
+
+def end_of(batch: Batch) -> int:
+    """Position after its last sample."""
+    return batch.places.stop if isinstance(batch.places, slice) else int(batch.places[-1]) + 1
+
+
+def _transformed(decoder: Decoder, job: PredictJob) -> PredictedLabels:
+    """Labels as the label transformer makes them, but for those that it raises at.
+
+    Raises:
+        InvalidInputError: it raises at all of them, or makes what metrics cannot take.
+    """
+    column = decode_batch(job.labels).column(0)
+
+    def transform(start: int, end: int) -> torch.Tensor:
+        return decoder.labels(column.slice(start, end - start))
+
+    found = list(Isolation().stretches(0, len(column), transform))
+    made = [part.value for part in found if part.value is not None]
+    if not made:
+        assert found[0].error is not None
+        raise found[0].error
+    whole = torch.cat(_filled(found, made[0]))
+    answer = PredictedLabels(failed=_positions(found).astype("<i8", copy=False).tobytes())
+    if (failed := next((part.error for part in found if part.error is not None), None)) is not None:
+        answer.reason = failed.message
+    if job.label_classes:
+        answer.classes = _packed_classes(whole)
+    if job.label_numbers:
+        table = whole.reshape(len(whole), -1).to(torch.float64)
+        answer.width = table.shape[1]
+        answer.numbers = table.numpy().astype("<f8", copy=False).tobytes()
+    return answer
+
+
+def _filled(found: Sequence[Stretch[torch.Tensor]], like: torch.Tensor) -> list[torch.Tensor]:
+    """Zeros where there is nothing."""
+    return [
+        like.new_zeros((part.end - part.start, *like.shape[1:])) if part.value is None else part.value for part in found
+    ]
+
+
+def _positions(found: Sequence[Stretch[torch.Tensor]]) -> Int64Array:
+    bad = [np.arange(part.start, part.end, dtype=np.int64) for part in found if part.error is not None]
+    return np.concatenate(bad) if bad else np.empty(0, dtype=np.int64)
 
 
 def transformed_classes(decoder: Decoder, labels: bytes) -> bytes:
-    """Labels as the label transformer makes them, packed int64."""
-    column = decode_batch(labels).column(0)
-    classes = decoder.labels(column)
+    """Labels as the label transformer makes them, packed int64.
+
+    Raises:
+        InvalidInputError: it raises, or makes no classes.
+    """
+    return _packed_classes(decoder.labels(decode_batch(labels).column(0)))
+
+
+def _packed_classes(classes: torch.Tensor) -> bytes:
     if classes.ndim != 1 or classes.is_floating_point() or classes.is_complex():
         raise InvalidInputError(
-            f"label_transformer_function returned {classes.dtype} of shape {list(classes.shape)} for {len(column)} "
+            f"label_transformer_function returned {classes.dtype} of shape {list(classes.shape)} for {len(classes)} "
             "labels; classification metrics need one integer class a sample"
         )
     return classes.to(torch.int64).numpy().astype("<i8", copy=False).tobytes()
@@ -184,10 +273,7 @@ def seed_all(seed: int, device: torch.device) -> None:
     """For whatever user code draws."""
     random.seed(seed % 2**32)
     np.random.seed(seed % 2**32)
-    # Not torch.manual_seed: without a GPU, it notes a stack trace for later, which takes a millisecond.
-    torch.default_generator.manual_seed(seed % 2**32)
-    if device.type == "cuda":
-        torch.cuda.manual_seed_all(seed % 2**32)
+    seed_torch(seed, device)
 
 
 def _versions(inputs: Inputs) -> list[int]:

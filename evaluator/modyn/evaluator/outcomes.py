@@ -1,12 +1,13 @@
 """Outcome files: what models said of samples, as immutable Arrow columns.
 
-One file holds the predictions of one job. It is an Arrow IPC file whose batches have the columns ``key`` int64,
-``prediction`` int64 and, where a metric needed them, ``scores`` (fixed-size list of float32). A batch's own metadata
-names the model it belongs to. Schema metadata carries the format version.
+One file holds what one job predicted in some seconds. It is an Arrow IPC file whose batches have the columns ``key``
+int64, ``prediction`` int64 and, where a metric needed them, ``scores`` (fixed-size list of float32). A batch's own
+metadata names the model it belongs to. Schema metadata carries the format version.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,18 @@ class ModelOutcomes:
     predictions: Int64Array
     scores: Scores | None
 
+    @staticmethod
+    def join(parts: Sequence[ModelOutcomes]) -> ModelOutcomes:
+        """What one model said in several parts, at least one; nothing is copied if there is only one."""
+        if len(parts) == 1:
+            return parts[0]
+        scores = [part.scores for part in parts if part.scores is not None]
+        return ModelOutcomes(
+            np.concatenate([part.keys for part in parts]),
+            np.concatenate([part.predictions for part in parts]),
+            np.concatenate(scores) if scores else None,
+        )
+
     def rows_of(self, keys: Int64Array) -> Int64Array:
         """For each of ``keys``, the row that holds it, or -1; int64."""
         if len(keys) == len(self.keys) and np.array_equal(keys, self.keys):
@@ -120,17 +133,17 @@ class OutcomeFile:
         Raises:
             CorruptDataError: it has none of that model.
         """
+        return ModelOutcomes.join(self.parts_of(model))
+
+    def parts_of(self, model: str) -> list[ModelOutcomes]:
+        """The same, batch by batch; none of it is copied, and nothing of it can be written to.
+
+        Raises:
+            CorruptDataError: it has none of that model.
+        """
         if model not in self._batches:
             raise CorruptDataError(f"outcome file {self._path} has no predictions of model {model}")
-        parts = [_arrays(batch) for batch in self._batches[model]]
-        if len(parts) == 1:
-            return parts[0]
-        scores = [part.scores for part in parts if part.scores is not None]
-        return ModelOutcomes(
-            np.concatenate([part.keys for part in parts]),
-            np.concatenate([part.predictions for part in parts]),
-            np.concatenate(scores) if scores else None,
-        )
+        return [_arrays(batch) for batch in self._batches[model]]
 
 
 def _arrays(batch: pa.RecordBatch) -> ModelOutcomes:

@@ -1,14 +1,13 @@
-"""Running one prediction job: waiting for a slot, passing on its progress, killing it when the caller is gone."""
+"""Running one prediction job: waiting for a slot, passing on its events, killing it when the caller is gone."""
 
 from __future__ import annotations
 
 import itertools
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from modyn.core.arrow import Int64Array, batch_of, encode_batch
@@ -22,9 +21,26 @@ from modyn.core.values import to_value
 from modyn.evaluator.plan import ModelTask
 from modyn.evaluator.request import Evaluation
 from modyn.proto.common_pb2 import CodeOrigin
-from modyn.proto.evaluator_pb2 import EvaluateEvent, EvaluateQueued, PredictEvent, PredictJob, PredictResult
+from modyn.proto.evaluator_pb2 import EvaluateQueued, PredictEvent, PredictJob
 
 ENTRY = "modyn.evaluator.job:run"
+
+PART_SECONDS = 15.0
+"""What a job that is killed may lose, but for the batch it is at."""
+
+
+class JobKilledError(Exception):
+    """A job was killed or vanished. It did not fail by itself, so another one may do better.
+
+    Attributes:
+        how: it ended.
+        error: what to raise if nothing is to be done about it.
+    """
+
+    def __init__(self, how: str, error: JobFailedError) -> None:
+        super().__init__(how)
+        self.how = how
+        self.error = error
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,28 +51,14 @@ class Prediction:
         keys: samples to read, int64 [n].
         tasks: which model needs which of them.
         labels: what to send through the label transformer, or None.
-        output: where the job writes its outcome file.
+        output: beginning of the paths of the files that the job writes.
     """
 
     evaluation: Evaluation
     keys: Int64Array
     tasks: Sequence[ModelTask]
     labels: pa.Array | None
-    output: Path
-
-
-@dataclass
-class Predicted:
-    """What came out of a job; filled in while its events are read.
-
-    Attributes:
-        labels: transformed labels, int64 [n], if that was asked for.
-        failures: model -> what went wrong.
-    """
-
-    result: PredictResult | None = None
-    labels: Int64Array | None = None
-    failures: dict[str, str] = field(default_factory=dict)
+    output: str
 
 
 class Predictor:
@@ -69,31 +71,36 @@ class Predictor:
         self._devices = devices
         self._counter = itertools.count()
 
-    def run(self, prediction: Prediction, caller: Caller, predicted: Predicted) -> Iterator[EvaluateEvent]:
-        """Runs a job and yields events for the caller.
-
-        Args:
-            predicted: takes the results.
+    def run(self, prediction: Prediction, caller: Caller) -> Iterator[EvaluateQueued | PredictEvent]:
+        """Runs a job; yields what it waits for, then its events. The last one has the result.
 
         Raises:
             ModynError: the job failed as a whole.
+            JobKilledError: it was killed.
             CancelledError: the caller went away.
         """
         evaluation = prediction.evaluation
         log = self._log_path(evaluation.pipeline_id)
         payload = self._message(prediction).SerializeToString()
         description = JobDescription(ENTRY, payload, log, f"evaluation on {evaluation.dataset!r}")
+        finished = False
         with self._devices.ticket(evaluation.device, evaluation.threads) as ticket:
             for waiting in ticket.queue(caller, "evaluation"):
-                yield EvaluateEvent(queued=EvaluateQueued(waiting=waiting))
+                yield EvaluateQueued(waiting=waiting)
             job = self._launcher.launch(description)
             caller.kill_when_gone(job)
             try:
-                for event in job.events():
-                    yield from _received(PredictEvent.FromString(event), predicted)
+                for message in job.events():
+                    event = PredictEvent.FromString(message)
+                    finished = event.HasField("result")
+                    yield event
+            except JobFailedError as error:
+                if job.killed is None:
+                    raise
+                raise JobKilledError(job.killed, error) from error
             finally:
                 job.cancel()  # nothing to kill unless we are here because of an error or a closed stream
-        if predicted.result is None:
+        if not finished:
             raise JobFailedError(f"{description.what} ended without a result; see {log}")
         if not log.stat().st_size:
             log.unlink()
@@ -111,25 +118,15 @@ class Predictor:
             threads=evaluation.threads,
             seed=evaluation.seed,
             keep_scores=evaluation.needs_scores,
-            output=str(prediction.output),
+            output=prediction.output,
             keys=KeySet.from_array(prediction.keys).to_proto(),
             tasks=[task.to_proto() for task in prediction.tasks],
             labels=None if labels is None else encode_batch(batch_of(label=labels)),
+            label_classes=evaluation.needs_classes,
+            label_numbers=evaluation.needs_numbers,
+            part_seconds=PART_SECONDS,
         )
 
     def _log_path(self, pipeline_id: str) -> Path:
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         return self._state.folder("jobs") / pipeline_id / f"evaluate-{stamp}-{next(self._counter)}.log"
-
-
-def _received(event: PredictEvent, predicted: Predicted) -> Iterator[EvaluateEvent]:
-    match event.WhichOneof("kind"):
-        case "progress":
-            yield EvaluateEvent(progress=event.progress)
-        case "failure":
-            predicted.failures[event.failure.model] = event.failure.message
-            yield EvaluateEvent(failure=event.failure)
-        case "labels":
-            predicted.labels = np.frombuffer(event.labels.classes, dtype="<i8").astype(np.int64, copy=False)
-        case "result":
-            predicted.result = event.result

@@ -38,6 +38,12 @@ class Evaluation:
         models: content digest of each model -> the windows (indices) to score it on, ascending.
         root: folder of user code, or None.
         end_key: samples from this key on are ignored.
+        labels_as_known: each window is scored with the labels that were known at its end; else with the newest ones.
+        label_delay: seconds after its event time that a label which came with its sample is known.
+        confidence: level of the intervals of scores; None: there are none.
+        slices: payload columns; samples are scored by the values of each, too.
+        confusion: count labels against predictions.
+        test_only: only samples of role ``test`` are scored.
     """
 
     pipeline_id: str
@@ -55,11 +61,27 @@ class Evaluation:
     root: str | None
     end_key: int | None
     seed: int
+    labels_as_known: bool = False
+    label_delay: int = 0
+    confidence: float | None = None
+    slices: tuple[str, ...] = ()
+    confusion: bool = False
+    test_only: bool = False
 
     @property
     def needs_scores(self) -> bool:
         """Whether predicted classes are not enough for some metric."""
         return any(metric.needs_scores for metric in self.metrics)
+
+    @property
+    def needs_numbers(self) -> bool:
+        """Whether some metric takes labels as numbers."""
+        return any(metric.labels_are == "numbers" for metric in self.metrics)
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether some metric takes labels as classes."""
+        return any(metric.labels_are == "classes" for metric in self.metrics)
 
 
 def parse_request(request: EvaluateRequest) -> Evaluation:
@@ -85,6 +107,12 @@ def parse_request(request: EvaluateRequest) -> Evaluation:
         root=request.code.root if request.code.HasField("root") else None,
         end_key=request.end_key if request.HasField("end_key") else None,
         seed=request.seed,
+        labels_as_known=request.labels_as_known,
+        label_delay=_label_delay(request),
+        confidence=_confidence(request),
+        slices=_slices(request),
+        confusion=request.confusion,
+        test_only=request.test_only,
     )
 
 
@@ -133,6 +161,28 @@ def parse_metrics(request: EvaluateRequest | CheckEvaluationRequest) -> tuple[Me
         if names.count(name) > 1:
             raise InvalidInputError(f"metrics: {names.count(name)} of them report {name!r}; keep one")
     return metrics
+
+
+def _label_delay(request: EvaluateRequest) -> int:
+    if request.label_delay < 0:
+        raise InvalidInputError(f"label_delay {request.label_delay}: expected at least 0 seconds")
+    return request.label_delay
+
+
+def _confidence(request: EvaluateRequest) -> float | None:
+    if not request.HasField("confidence"):
+        return None
+    if not 0.5 < request.confidence < 1:
+        raise InvalidInputError(f"confidence {request.confidence}: expected a level between 0.5 and 1, such as 0.95")
+    return request.confidence
+
+
+def _slices(request: EvaluateRequest) -> tuple[str, ...]:
+    columns = tuple(request.slices)
+    for column in columns:
+        if not column or columns.count(column) > 1:
+            raise InvalidInputError(f"slices {list(columns)}: expected names of payload columns, each once")
+    return columns
 
 
 def _span(interval: Interval) -> Span:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from modyn.core.arrow import Int64Array
 from modyn.core.digests import digest_bytes, digest_inputs
 from modyn.core.versions import OUTCOME_FORMAT_VERSION, distribution_version
+from modyn.evaluator.outcomes import OutcomeFile
+from modyn.evaluator.predictions import Predictions
 from modyn.evaluator.request import Evaluation
-from modyn.evaluator.scoring import Predictions
 from modyn.evaluator.store import OutcomeStore, StoredOutcomes
 from modyn.models.usercode import CodeIdentity, code_identity
 from modyn.proto.common_pb2 import KeyRange, KeyRanges
@@ -29,8 +32,10 @@ class Reuse:
         self._storage = storage
         self._identity = identity
         self._contents: dict[tuple[int, int], str] = {}
+        self._expected: tuple[int, int] | None = None
         self._digests = {model: self._input_digest(model, identity) for model in evaluation.models}
         self._stored: dict[str, list[StoredOutcomes]] = {}
+        self._files: dict[str, OutcomeFile | None] = {}
         if evaluation.reuse and identity.digest is not None:
             self._stored = store.find(self._digests.values(), with_scores=evaluation.needs_scores)
 
@@ -43,32 +48,66 @@ class Reuse:
         Returns:
             How many predictions were filled in, and what making them once took, in seconds.
         """
+        candidates = self._stored.get(self._digests[model], [])
+        if not candidates or not predictions.missing.any():
+            return 0, 0.0
         keys = predictions.keys[predictions.missing]
-        candidates = [stored for stored in self._stored.get(self._digests[model], ()) if _overlaps(stored, keys)]
-        exact = coverage_of(keys) if candidates else ""
+        first, end = int(keys.min()), int(keys.max()) + 1
+        candidates = [stored for stored in candidates if stored.first_key < end and stored.end_key > first]
+        if len(candidates) > 1:
+            exact = coverage_of(keys)
+            candidates.sort(key=lambda stored: stored.coverage != exact)
         count, seconds = 0, 0.0
-        for stored in sorted(candidates, key=lambda s: s.coverage != exact):
+        for stored in candidates:
             if self._content(stored.first_key, stored.end_key) != stored.content_digest:
                 continue
-            file = self._store.open(stored)
+            file = self._open(stored)
             if file is None:
                 continue
-            new = predictions.add(file.of(model), keep_scores=self._evaluation.needs_scores)
+            new = sum(predictions.add(part, keep_scores=self._evaluation.needs_scores) for part in file.parts_of(model))
             count += new
             seconds += stored.seconds * new / stored.num_samples
             if not predictions.missing.any():
                 break
         return count, seconds
 
+    def _open(self, stored: StoredOutcomes) -> OutcomeFile | None:
+        if stored.file not in self._files:  # it may hold outcomes of many models
+            self._files[stored.file] = self._store.open(stored)
+        return self._files[stored.file]
+
     def still_holds(self) -> bool:
         """Whether the code is the same as at the beginning. A job may have waited long and imported it only then."""
         evaluation = self._evaluation
         return code_identity(evaluation.model, evaluation.data, evaluation.root) == self._identity
 
-    def describe(self, model: str, keys: Int64Array) -> StoredOutcomes | None:
-        """The record of outcomes about to be made, but for its file; None if they can never be reused."""
-        if self._identity.digest is None:
-            return None
+    def expect(self, keys: Int64Array) -> None:
+        """Outcomes of these keys are about to be made; called before the samples are read."""
+        if self._identity.digest is not None and len(keys):
+            self._expected = int(keys.min()), int(keys.max()) + 1
+            self._content(*self._expected)
+
+    def describe(self, made: Mapping[str, Int64Array]) -> list[StoredOutcomes]:
+        """The records of outcomes that were made, but for their file and seconds; none of what must not be reused.
+
+        Args:
+            made: model -> keys, int64 [n], some of those that were expected.
+        """
+        if self._identity.digest is None or not self.still_holds():
+            return []
+        spans = {(int(keys.min()), int(keys.max()) + 1) for keys in made.values()}
+        if unseen := spans - self._contents.keys():
+            for span in unseen:
+                self._content(*span)
+            # Read now, these may be of other samples than those that were predicted, unless nothing changed at all.
+            assert self._expected is not None
+            before = self._contents.pop(self._expected)
+            if self._content(*self._expected) != before:
+                self._contents = {self._expected: before}
+                return []
+        return [self._record(model, keys) for model, keys in made.items()]
+
+    def _record(self, model: str, keys: Int64Array) -> StoredOutcomes:
         first, end = int(keys.min()), int(keys.max()) + 1
         return StoredOutcomes(
             input_digest=self._digests[model],
@@ -118,7 +157,3 @@ class Reuse:
 def coverage_of(keys: Int64Array) -> str:
     """Digest of a list of keys, in order."""
     return digest_bytes(keys.astype("<i8", copy=False).tobytes())
-
-
-def _overlaps(stored: StoredOutcomes, keys: Int64Array) -> bool:
-    return len(keys) > 0 and stored.first_key <= int(keys.max()) and stored.end_key > int(keys.min())

@@ -2,153 +2,184 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from modyn.core.arrow import Int64Array
-from modyn.core.plugins.evaluation import Metric, Outcomes
-from modyn.evaluator.baselines import BASELINES
-from modyn.evaluator.outcomes import ModelOutcomes, Scores
-from modyn.evaluator.request import Span
-from modyn.evaluator.samples import Samples
-from modyn.proto.evaluator_pb2 import MetricValue, WindowScores
+from modyn.core.errors import InternalError
+from modyn.core.plugins.evaluation import Metric
+from modyn.core.scores import ScoreName
+from modyn.evaluator.baselines import BASELINES, Labelled
+from modyn.evaluator.predictions import Predictions
+from modyn.evaluator.subjects import Subject
+from modyn.evaluator.truth import Truth
+from modyn.evaluator.window_values import Confidence, MetricResults, confusions, score_windows
+from modyn.proto.evaluator_pb2 import Confusion, EvaluateFailure, MetricValue, WindowScores
+
+Elsewhere = Callable[[Subject, Sequence[Metric]], Mapping[tuple[str, str], MetricResults]]
+"""Scores metrics with code of the user: their results by result name and name of the subset."""
 
 
-@dataclass(frozen=True, eq=False)
-class WindowSlices:
-    """Where the labelled samples of each window are, and how many unlabelled ones it has."""
-
-    labelled: tuple[slice, ...]
-    unlabelled: tuple[int, ...]
-
-    @staticmethod
-    def of(samples: Samples, windows: Iterable[Span]) -> WindowSlices:
-        spans = list(windows)
-        return WindowSlices(
-            tuple(samples.within(span) for span in spans), tuple(samples.num_unlabelled(span) for span in spans)
-        )
-
-    def hull(self, windows: Sequence[int]) -> slice:
-        """The smallest slice that holds some windows."""
-        parts = [part for part in (self.labelled[index] for index in windows) if part.stop > part.start]
-        return slice(min(p.start for p in parts), max(p.stop for p in parts)) if parts else slice(0, 0)
-
-    def needed(self, windows: Sequence[int]) -> tuple[slice, npt.NDArray[np.bool_]]:
-        """The hull of some windows, and which positions in it belong to at least one of them, bool [hull]."""
-        hull = self.hull(windows)
-        mask = np.zeros(hull.stop - hull.start, dtype=np.bool_)
-        for index in windows:
-            part = self.labelled[index]
-            mask[max(part.start - hull.start, 0) : max(part.stop - hull.start, 0)] = True
-        return hull, mask
-
-
-@dataclass(eq=False)
-class Predictions:
-    """What one model said of a slice of the samples, gathered from outcome files.
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What is reported beside the scores.
 
     Attributes:
-        keys: of the slice, int64 [n].
-        missing: which of them are needed and not known yet, bool [n].
-        predictions: int64 [n]; 0 where unknown.
-        scores: float32 [n, outputs], once outcomes with scores were added.
+        confidence: level of confidence intervals, such as 0.95; None: there are none.
+        confusion: how often labels met predictions of models.
+        seed: of what the intervals draw.
     """
 
-    keys: Int64Array
-    missing: npt.NDArray[np.bool_]
-    predictions: Int64Array = field(init=False)
-    scores: Scores | None = field(init=False, default=None)
-
-    def __post_init__(self) -> None:
-        self.predictions = np.zeros(len(self.keys), dtype=np.int64)
-
-    def add(self, outcomes: ModelOutcomes, *, keep_scores: bool) -> int:
-        """Fills in what is missing; how many samples that were."""
-        rows = outcomes.rows_of(self.keys)
-        new = self.missing & (rows >= 0)
-        rows = rows[new]
-        if len(rows):
-            self.missing = self.missing & ~new
-            self.predictions[new] = outcomes.predictions[rows]
-            if keep_scores:
-                assert outcomes.scores is not None  # only files with scores are looked at then
-                if self.scores is None:
-                    self.scores = np.zeros((len(self.keys), outcomes.scores.shape[1]), dtype=np.float32)
-                self.scores[new] = outcomes.scores[rows]
-        return len(rows)
-
-    def only(self, kept: npt.NDArray[np.bool_]) -> Predictions:
-        """Those of a mask, bool [n]."""
-        part = Predictions(self.keys[kept], self.missing[kept])
-        part.predictions = self.predictions[kept]
-        part.scores = None if self.scores is None else self.scores[kept]
-        return part
+    confidence: float | None = None
+    confusion: bool = False
+    seed: int = 0
 
 
 def score_model(
     model: str,
     windows: Sequence[int],
     *,
-    slices: WindowSlices,
-    labels: Int64Array,
+    truth: Truth,
     hull: slice,
     predictions: Predictions,
     metrics: Sequence[Metric],
-) -> Iterator[WindowScores]:
-    """The scores of one model on its windows.
+    options: ScoringOptions,
+    elsewhere: Elsewhere | None = None,
+) -> Iterator[WindowScores | EvaluateFailure]:
+    """The scores of one model on its windows, in order; then what failed. A metric that fails on a window has no value
+    there, and everything else is scored.
 
     Args:
-        labels: of all labelled samples, int64 [n].
-        hull: the part of them that ``predictions`` is about.
-
-    Raises:
-        InvalidInputError: a metric cannot take these labels or outputs.
+        windows: indices into the windows of ``truth``.
+        hull: the samples of the request that ``predictions`` is about.
+        elsewhere: scores the metrics with code of the user, which does not run here.
     """
-    for index in windows:
-        part = slices.labelled[index]
-        own = slice(part.start - hull.start, part.stop - hull.start)
-        size = part.stop - part.start
-        values: list[MetricValue] = []
-        if size:
-            scores = None if predictions.scores is None else predictions.scores[own]
-            values = _values(metrics, Outcomes(labels[part], predictions.predictions[own], scores))
+    subject = Subject.of(truth, windows, predictions.predictions, predictions.scores, first=hull.start)
+    scored = _Scored(subject, metrics, options, elsewhere)
+    counted = _confusions(subject) if options.confusion and truth.labels is not None else {}
+    for place, index in enumerate(windows):
         yield WindowScores(
-            model=model, window=index, num_samples=size, num_unlabelled=slices.unlabelled[index], metrics=values
+            model=model,
+            window=index,
+            num_samples=int(subject.stops[place] - subject.starts[place]),
+            num_unlabelled=truth.windows.unlabelled[index],
+            metrics=scored.values[place],
+            confusion=counted.get(place),
         )
+    yield from scored.failures(windows, model, "")
 
 
 def score_baselines(
-    samples: Samples, labels: Int64Array, slices: WindowSlices, metrics: Sequence[Metric]
-) -> Iterator[WindowScores]:
-    """The scores of every no-model baseline on every window; undefined for metrics of scores.
+    data: Labelled,
+    windows: Sequence[int],
+    *,
+    truth: Truth,
+    metrics: Sequence[Metric],
+    options: ScoringOptions,
+    elsewhere: Elsewhere | None = None,
+) -> Iterator[WindowScores | EvaluateFailure]:
+    """The scores of every no-model baseline on windows; undefined for metrics of scores. Nothing where labels are no
+    classes.
 
     Args:
-        samples: those of the windows and all earlier ones.
-        labels: of its labelled samples, int64 [n].
+        data: all labelled samples of the request: those of the windows and all earlier ones.
+        windows: indices into the windows of ``truth``.
+        elsewhere: as for :func:`score_model`.
     """
+    if truth.labels is None:
+        return
     for name, baseline in BASELINES.items():
-        said = baseline(samples.timestamps, labels)
-        for index, part in enumerate(slices.labelled):
-            defined = said.defined[part]
-            outcomes = Outcomes(labels[part][defined], said.predictions[part][defined])
+        said = baseline(data)
+        subject = Subject.of(truth, windows, said.predictions, None, first=0, defined=said.defined)
+        scored = _Scored(subject, metrics, options, elsewhere)
+        for place, index in enumerate(windows):
+            part = truth.windows.labelled[index]
+            size = max(part.stop - part.start, 0)
             yield WindowScores(
                 baseline=name,
                 window=index,
-                num_samples=part.stop - part.start,
-                num_unlabelled=slices.unlabelled[index],
-                num_undefined=part.stop - part.start - len(outcomes),
-                metrics=_values(metrics, outcomes) if len(outcomes) else [],
+                num_samples=size,
+                num_unlabelled=truth.windows.unlabelled[index],
+                num_undefined=size - int(subject.stops[place] - subject.starts[place]),
+                metrics=scored.values[place],
+            )
+        yield from scored.failures(windows, "", f"baseline {name}: ")
+
+
+class _Scored:
+    """The values of one subject.
+
+    Attributes:
+        values: of each window asked for.
+    """
+
+    def __init__(
+        self, subject: Subject, metrics: Sequence[Metric], options: ScoringOptions, elsewhere: Elsewhere | None
+    ) -> None:
+        self.values: list[list[MetricValue]] = [[] for _ in subject.starts]
+        self._filled = 0
+        self._failed: dict[str, dict[int, str]] = {}
+        no_scores = subject.outcomes.scores is None  # of a baseline
+        others = [m for m in metrics if m.user_code is not None and not (m.needs_scores and no_scores)]
+        if others and elsewhere is None:
+            raise InternalError(f"metric {others[0].result_name} is code of the user, which does not run here")
+        found = elsewhere(subject, others) if others and elsewhere is not None else {}
+        confidence = None if options.confidence is None else Confidence(options.confidence, options.seed)
+        for subset in subject.subsets():
+            if not subset.name:
+                self._filled = len(subset.places)
+            for metric in metrics:
+                if (metric.result_name, subset.name) in found:
+                    results = found[metric.result_name, subset.name]
+                elif metric.needs_scores and no_scores:
+                    results = MetricResults.nothing(len(subset.places))
+                else:
+                    results = score_windows(metric, subset.windowed, confidence)
+                self._add(metric.result_name, subset.name, subset.places, results)
+
+    def _add(self, metric: str, subset: str, places: Int64Array, results: MetricResults) -> None:
+        failed = self._failed.setdefault(metric, {})
+        for own, place in enumerate(places.tolist()):
+            if own in results.failures:
+                where = f" (where {subset})" if subset else ""
+                failed.setdefault(place, results.failures[own] + where)
+                continue
+            self.values[place].append(
+                MetricValue(
+                    name=str(ScoreName(metric, subset)),
+                    value=_optional(results.values[own]),
+                    low=_optional(results.low[own]),
+                    high=_optional(results.high[own]),
+                )
+            )
+            self.values[place].extend(
+                MetricValue(name=str(ScoreName(metric, subset, label)), value=value)
+                for label, value in results.classes[own].items()
             )
 
+    def failures(self, windows: Sequence[int], model: str, prefix: str) -> Iterator[EvaluateFailure]:
+        """What failed; once for all windows if all of them failed for the same reason."""
+        for metric, failed in self._failed.items():
+            if len(failed) == self._filled and len(set(failed.values())) == 1:
+                yield EvaluateFailure(model=model, metric=metric, message=prefix + next(iter(failed.values())))
+                continue
+            for place, message in sorted(failed.items()):
+                yield EvaluateFailure(model=model, metric=metric, window=windows[place], message=prefix + message)
 
-def _values(metrics: Sequence[Metric], outcomes: Outcomes) -> list[MetricValue]:
-    return [
-        MetricValue(
-            name=metric.result_name,
-            value=None if metric.needs_scores and outcomes.scores is None else metric.score(outcomes),
-        )
-        for metric in metrics
-    ]
+
+def _confusions(subject: Subject) -> dict[int, Confusion]:
+    """By the place of the window."""
+    whole = subject.whole
+    counted = confusions(whole.windowed)
+    if counted is None:
+        return {}
+    return {
+        place: Confusion(labels=labels, predictions=predictions, counts=counts)
+        for place, (labels, predictions, counts) in zip(whole.places.tolist(), counted, strict=True)
+    }
+
+
+def _optional(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -15,9 +15,11 @@ from modyn.evaluator.checking import EvaluationChecks
 from modyn.evaluator.garbage import collect
 from modyn.evaluator.observing import Observations
 from modyn.evaluator.predictor import Predictor
+from modyn.evaluator.recent import RecentColumns
 from modyn.evaluator.request import parse_request
 from modyn.evaluator.run import EvaluationRun
 from modyn.evaluator.store import OutcomeStore
+from modyn.evaluator.user_scoring import UserScoring, check_metrics_allowed
 from modyn.models.usercode import check_allowed
 from modyn.proto.common_pb2 import CollectGarbageRequest, Garbage
 from modyn.proto.evaluator_pb2 import (
@@ -35,6 +37,7 @@ PRELOAD = (
     "modyn.evaluator.job",
     "modyn.evaluator.session_job",
     "modyn.evaluator.check_job",
+    "modyn.evaluator.scoring_job",
 )
 """Modules that the fork server of evaluation jobs imports."""
 
@@ -64,8 +67,10 @@ class EvaluatorService(EvaluatorServicer):
         self._peers = peers
         self._allow_user_code = allow_user_code
         self._store = OutcomeStore(state, catalog)
+        self._recent = RecentColumns()
         devices = devices or Devices()
         self._predictor = Predictor(state, launcher, peers, devices)
+        self._user_scoring = UserScoring(state, launcher, devices, self._store)
         self._checks = EvaluationChecks(state, launcher, peers, devices, allow_user_code=allow_user_code)
         self._observations = Observations(state, launcher, peers, devices, allow_user_code=allow_user_code)
 
@@ -78,8 +83,18 @@ class EvaluatorService(EvaluatorServicer):
     def Evaluate(self, request: EvaluateRequest, context: grpc.ServicerContext) -> Iterator[EvaluateEvent]:
         evaluation = parse_request(request)
         check_allowed(evaluation.data, evaluation.root, allow_user_code=self._allow_user_code)
+        check_metrics_allowed(evaluation.metrics, allow_user_code=self._allow_user_code)
         caller = Caller(context.is_active, context.add_callback)
-        yield from EvaluationRun(evaluation, self._peers.storage, self._store, self._predictor, caller).events()
+        run = EvaluationRun(
+            evaluation,
+            self._peers.storage,
+            self._store,
+            self._predictor,
+            user_scoring=self._user_scoring,
+            recent=self._recent,
+            caller=caller,
+        )
+        yield from run.events()
 
     def CheckEvaluation(self, request: CheckEvaluationRequest, context: grpc.ServicerContext) -> CheckEvaluationResult:
         return self._checks.check(request, Caller(context.is_active, context.add_callback))

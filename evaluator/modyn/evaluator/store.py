@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import threading
 import time
 import uuid
@@ -75,9 +76,16 @@ class OutcomeStore:
         remove_leftovers(self._folder)
         catalog.migrate("evaluator", Path(__file__).parent / "migrations" / "versions")
 
-    def temporary_path(self) -> Path:
-        """Where a job may write; the file counts once it is adopted."""
-        return self._folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}.arrow"
+    def temporary_output(self) -> str:
+        """Beginning of the paths of files that a job may write, in a folder of their own; each counts once it is
+        adopted."""
+        folder = self._folder / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        folder.mkdir()
+        return str(folder / "part")
+
+    def discard(self, output: str) -> None:
+        """Removes the files that begin so and were not adopted."""
+        shutil.rmtree(Path(output).parent, ignore_errors=True)
 
     def find(self, input_digests: Iterable[str], *, with_scores: bool) -> dict[str, list[StoredOutcomes]]:
         """Stored outcomes by input digest, oldest first."""

@@ -35,6 +35,10 @@ MODULES = (
 for _module in MODULES:
     importlib.import_module(_module)
 
+with contextlib.suppress(ImportError):  # where it is installed, Arrow would import it in each job (0.3 s)
+    importlib.import_module("pandas")
+    importlib.import_module("pyarrow.pandas_compat")
+
 for _registry in (FORMATS, MODELS, PARSERS):  # formats: a job gets the whole data section, source included
     with contextlib.suppress(ModynError):  # a broken third-party plug-in is for the job to report
         _registry.names()  # looks through all installed distributions for plug-ins, once

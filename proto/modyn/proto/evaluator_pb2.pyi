@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from modyn.proto import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -18,6 +19,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _Certification:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CertificationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Certification.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CERTIFICATION_UNSPECIFIED: _Certification.ValueType  # 0
+    """no samples"""
+    CERTIFIED: _Certification.ValueType  # 1
+    """all samples have the role `test`"""
+    CROSS_VALIDATION: _Certification.ValueType  # 2
+    """some samples may be trained on, too"""
+
+class Certification(_Certification, metaclass=_CertificationEnumTypeWrapper):
+    """What a score may be called (after Substra)."""
+
+CERTIFICATION_UNSPECIFIED: Certification.ValueType  # 0
+"""no samples"""
+CERTIFIED: Certification.ValueType  # 1
+"""all samples have the role `test`"""
+CROSS_VALIDATION: Certification.ValueType  # 2
+"""some samples may be trained on, too"""
+Global___Certification: _TypeAlias = Certification  # noqa: Y015
 
 @_typing.final
 class EvaluateRequest(_message.Message):
@@ -38,6 +63,12 @@ class EvaluateRequest(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     END_KEY_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    LABELS_AS_KNOWN_FIELD_NUMBER: _builtins.int
+    LABEL_DELAY_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    CONFUSION_FIELD_NUMBER: _builtins.int
+    TEST_ONLY_FIELD_NUMBER: _builtins.int
     pipeline_id: _builtins.str
     dataset: _builtins.str
     batch_size: _builtins.int
@@ -50,6 +81,16 @@ class EvaluateRequest(_message.Message):
     end_key: _builtins.int
     """ignore samples from here on"""
     seed: _builtins.int
+    labels_as_known: _builtins.bool
+    """Each window is scored with the labels that were known at its end; unset: with the newest ones."""
+    label_delay: _builtins.int
+    """Labels that came with their samples are known so many seconds after the event time."""
+    confidence: _builtins.float
+    """of the intervals of scores, such as 0.95; unset: none"""
+    confusion: _builtins.bool
+    """also count labels against predictions"""
+    test_only: _builtins.bool
+    """only samples of role `test`"""
     @_builtins.property
     def data(self) -> _common_pb2.Value:
         """parser and transformations, as in an evaluation dataset"""
@@ -66,6 +107,10 @@ class EvaluateRequest(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelWindows]: ...
     @_builtins.property
     def code(self) -> _common_pb2.CodeOrigin: ...
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """payload columns; every value of one is scored on its own, too"""
+
     def __init__(
         self,
         *,
@@ -84,15 +129,25 @@ class EvaluateRequest(_message.Message):
         code: _common_pb2.CodeOrigin | None = ...,
         end_key: _builtins.int | None = ...,
         seed: _builtins.int = ...,
+        labels_as_known: _builtins.bool = ...,
+        label_delay: _builtins.int = ...,
+        confidence: _builtins.float | None = ...,
+        slices: _abc.Iterable[_builtins.str] | None = ...,
+        confusion: _builtins.bool = ...,
+        test_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "_threads", b"_threads", "code", b"code", "data", b"data", "end_key", b"end_key", "model", b"model", "threads", b"threads"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_end_key", b"_end_key", "_threads", b"_threads", "code", b"code", "confidence", b"confidence", "data", b"data", "end_key", b"end_key", "model", b"model", "threads", b"threads"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "_threads", b"_threads", "baselines", b"baselines", "batch_size", b"batch_size", "code", b"code", "data", b"data", "dataset", b"dataset", "device", b"device", "end_key", b"end_key", "metrics", b"metrics", "model", b"model", "models", b"models", "pipeline_id", b"pipeline_id", "reuse", b"reuse", "seed", b"seed", "threads", b"threads", "windows", b"windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confidence", b"_confidence", "_end_key", b"_end_key", "_threads", b"_threads", "baselines", b"baselines", "batch_size", b"batch_size", "code", b"code", "confidence", b"confidence", "confusion", b"confusion", "data", b"data", "dataset", b"dataset", "device", b"device", "end_key", b"end_key", "label_delay", b"label_delay", "labels_as_known", b"labels_as_known", "metrics", b"metrics", "model", b"model", "models", b"models", "pipeline_id", b"pipeline_id", "reuse", b"reuse", "seed", b"seed", "slices", b"slices", "test_only", b"test_only", "threads", b"threads", "windows", b"windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confidence: _TypeAlias = _typing.Literal["confidence"]  # noqa: Y015
+    _WhichOneofArgType__confidence: _TypeAlias = _typing.Literal["_confidence", b"_confidence"]  # noqa: Y015
     _WhichOneofReturnType__end_key: _TypeAlias = _typing.Literal["end_key"]  # noqa: Y015
     _WhichOneofArgType__end_key: _TypeAlias = _typing.Literal["_end_key", b"_end_key"]  # noqa: Y015
     _WhichOneofReturnType__threads: _TypeAlias = _typing.Literal["threads"]  # noqa: Y015
     _WhichOneofArgType__threads: _TypeAlias = _typing.Literal["_threads", b"_threads"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confidence) -> _WhichOneofReturnType__confidence | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_key) -> _WhichOneofReturnType__end_key | None: ...
     @_typing.overload
@@ -124,7 +179,9 @@ class CheckEvaluationRequest(_message.Message):
     pipeline_id: _builtins.str
     """whose folder takes the job's output"""
     num_outputs: _builtins.int
-    """Parser and model were tried elsewhere, and so many outputs came: only the metrics are, on made-up outputs, without a job."""
+    """Parser and model were tried elsewhere, and so many outputs came: only the metrics are, on made-up outputs, without a job,
+    unless some of them run code of the user.
+    """
     @_builtins.property
     def data(self) -> _common_pb2.Value: ...
     @_builtins.property
@@ -253,6 +310,7 @@ class EvaluateEvent(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     NOTICE_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     notice: _builtins.str
     @_builtins.property
     def queued(self) -> Global___EvaluateQueued: ...
@@ -264,6 +322,10 @@ class EvaluateEvent(_message.Message):
     def failure(self) -> Global___EvaluateFailure: ...
     @_builtins.property
     def done(self) -> Global___EvaluateDone: ...
+    @_builtins.property
+    def metrics(self) -> Global___EvaluateMetrics:
+        """first of all"""
+
     def __init__(
         self,
         *,
@@ -273,16 +335,65 @@ class EvaluateEvent(_message.Message):
         failure: Global___EvaluateFailure | None = ...,
         done: Global___EvaluateDone | None = ...,
         notice: _builtins.str = ...,
+        metrics: Global___EvaluateMetrics | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failure", b"failure", "kind", b"kind", "notice", b"notice", "progress", b"progress", "queued", b"queued", "scores", b"scores"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failure", b"failure", "kind", b"kind", "metrics", b"metrics", "notice", b"notice", "progress", b"progress", "queued", b"queued", "scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failure", b"failure", "kind", b"kind", "notice", b"notice", "progress", b"progress", "queued", b"queued", "scores", b"scores"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "failure", b"failure", "kind", b"kind", "metrics", b"metrics", "notice", b"notice", "progress", b"progress", "queued", b"queued", "scores", b"scores"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["queued", "progress", "scores", "failure", "done", "notice"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["queued", "progress", "scores", "failure", "done", "notice", "metrics"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
 Global___EvaluateEvent: _TypeAlias = EvaluateEvent  # noqa: Y015
+
+@_typing.final
+class EvaluateMetrics(_message.Message):
+    """What the scores of an answer mean."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricInfo]: ...
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[Global___MetricInfo] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EvaluateMetrics: _TypeAlias = EvaluateMetrics  # noqa: Y015
+
+@_typing.final
+class MetricInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    GREATER_IS_BETTER_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    digest: _builtins.str
+    """of its configuration and, for code of the user, of that code"""
+    greater_is_better: _builtins.bool
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        greater_is_better: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "greater_is_better", b"greater_is_better", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MetricInfo: _TypeAlias = MetricInfo  # noqa: Y015
 
 @_typing.final
 class EvaluateQueued(_message.Message):
@@ -332,24 +443,71 @@ class MetricValue(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """As modyn.core.scores.ScoreName writes it: `F1-macro`, of a class `F1-macro#3`, of a slice `F1-macro[region=NSW]`."""
     value: _builtins.float
     """unset: undefined on this window"""
+    low: _builtins.float
+    """confidence interval"""
+    high: _builtins.float
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         value: _builtins.float | None = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_value", b"_value", "high", b"high", "low", b"low", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "name", b"name", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "_value", b"_value", "high", b"high", "low", b"low", "name", b"name", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
 Global___MetricValue: _TypeAlias = MetricValue  # noqa: Y015
+
+@_typing.final
+class Confusion(_message.Message):
+    """How often a label met a prediction; pairs that never did are left out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABELS_FIELD_NUMBER: _builtins.int
+    PREDICTIONS_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def predictions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def counts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        labels: _abc.Iterable[_builtins.int] | None = ...,
+        predictions: _abc.Iterable[_builtins.int] | None = ...,
+        counts: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "labels", b"labels", "predictions", b"predictions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Confusion: _TypeAlias = Confusion  # noqa: Y015
 
 @_typing.final
 class WindowScores(_message.Message):
@@ -362,6 +520,9 @@ class WindowScores(_message.Message):
     NUM_UNLABELLED_FIELD_NUMBER: _builtins.int
     METRICS_FIELD_NUMBER: _builtins.int
     NUM_UNDEFINED_FIELD_NUMBER: _builtins.int
+    CONFUSION_FIELD_NUMBER: _builtins.int
+    DATA_DIGEST_FIELD_NUMBER: _builtins.int
+    CERTIFICATION_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """digest"""
     baseline: _builtins.str
@@ -372,8 +533,13 @@ class WindowScores(_message.Message):
     num_unlabelled: _builtins.int
     num_undefined: _builtins.int
     """labelled samples left out because a baseline could not say anything of them yet"""
+    data_digest: _builtins.str
+    """of the keys and labels of the labelled samples, and of what storage holds of them"""
+    certification: Global___Certification.ValueType
     @_builtins.property
     def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricValue]: ...
+    @_builtins.property
+    def confusion(self) -> Global___Confusion: ...
     def __init__(
         self,
         *,
@@ -384,36 +550,57 @@ class WindowScores(_message.Message):
         num_unlabelled: _builtins.int = ...,
         metrics: _abc.Iterable[Global___MetricValue] | None = ...,
         num_undefined: _builtins.int = ...,
+        confusion: Global___Confusion | None = ...,
+        data_digest: _builtins.str = ...,
+        certification: Global___Certification.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "model", b"model", "subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_confusion", b"_confusion", "baseline", b"baseline", "confusion", b"confusion", "model", b"model", "subject", b"subject"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "metrics", b"metrics", "model", b"model", "num_samples", b"num_samples", "num_undefined", b"num_undefined", "num_unlabelled", b"num_unlabelled", "subject", b"subject", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confusion", b"_confusion", "baseline", b"baseline", "certification", b"certification", "confusion", b"confusion", "data_digest", b"data_digest", "metrics", b"metrics", "model", b"model", "num_samples", b"num_samples", "num_undefined", b"num_undefined", "num_unlabelled", b"num_unlabelled", "subject", b"subject", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__confusion: _TypeAlias = _typing.Literal["confusion"]  # noqa: Y015
+    _WhichOneofArgType__confusion: _TypeAlias = _typing.Literal["_confusion", b"_confusion"]  # noqa: Y015
     _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["model", "baseline"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__confusion) -> _WhichOneofReturnType__confusion | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_subject) -> _WhichOneofReturnType_subject | None: ...
 
 Global___WindowScores: _TypeAlias = WindowScores  # noqa: Y015
 
 @_typing.final
 class EvaluateFailure(_message.Message):
+    """Everything else goes on."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
     model: _builtins.str
+    """empty: whatever the model"""
     message: _builtins.str
+    window: _builtins.int
+    """unset: all windows of the model"""
+    metric: _builtins.str
+    """empty: all metrics"""
     def __init__(
         self,
         *,
         model: _builtins.str = ...,
         message: _builtins.str = ...,
+        window: _builtins.int | None = ...,
+        metric: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_window", b"_window", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "model", b"model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_window", b"_window", "message", b"message", "metric", b"metric", "model", b"model", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__window: _TypeAlias = _typing.Literal["window"]  # noqa: Y015
+    _WhichOneofArgType__window: _TypeAlias = _typing.Literal["_window", b"_window"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__window) -> _WhichOneofReturnType__window | None: ...
 
 Global___EvaluateFailure: _TypeAlias = EvaluateFailure  # noqa: Y015
 
@@ -426,6 +613,8 @@ class EvaluateDone(_message.Message):
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     REUSED_PREDICTIONS_FIELD_NUMBER: _builtins.int
     REUSED_SECONDS_FIELD_NUMBER: _builtins.int
+    SAMPLES_READ_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
     predict_seconds: _builtins.float
     """spent now: forward passes in jobs, data loading included"""
     score_seconds: _builtins.float
@@ -434,6 +623,10 @@ class EvaluateDone(_message.Message):
     reused_predictions: _builtins.int
     reused_seconds: _builtins.float
     """what the reused predictions took when they were made"""
+    samples_read: _builtins.int
+    """read and decoded now, each once"""
+    bytes_read: _builtins.int
+    """payload from storage"""
     def __init__(
         self,
         *,
@@ -442,10 +635,12 @@ class EvaluateDone(_message.Message):
         predictions: _builtins.int = ...,
         reused_predictions: _builtins.int = ...,
         reused_seconds: _builtins.float = ...,
+        samples_read: _builtins.int = ...,
+        bytes_read: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["predict_seconds", b"predict_seconds", "predictions", b"predictions", "reused_predictions", b"reused_predictions", "reused_seconds", b"reused_seconds", "score_seconds", b"score_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "predict_seconds", b"predict_seconds", "predictions", b"predictions", "reused_predictions", b"reused_predictions", "reused_seconds", b"reused_seconds", "samples_read", b"samples_read", "score_seconds", b"score_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -660,6 +855,9 @@ class PredictJob(_message.Message):
     KEYS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    LABEL_CLASSES_FIELD_NUMBER: _builtins.int
+    LABEL_NUMBERS_FIELD_NUMBER: _builtins.int
+    PART_SECONDS_FIELD_NUMBER: _builtins.int
     storage_address: _builtins.str
     dataset: _builtins.str
     batch_size: _builtins.int
@@ -668,9 +866,15 @@ class PredictJob(_message.Message):
     seed: _builtins.int
     keep_scores: _builtins.bool
     output: _builtins.str
-    """path of the outcome file to write"""
+    """beginning of the paths of the outcome files to write"""
     labels: _builtins.bytes
     """Arrow IPC, one column: labels to send through the label transformer"""
+    label_classes: _builtins.bool
+    """some metric takes labels as classes"""
+    label_numbers: _builtins.bool
+    """some metric takes labels as numbers"""
+    part_seconds: _builtins.float
+    """about how long an outcome file is written before the next one is begun"""
     @_builtins.property
     def data(self) -> _common_pb2.Value: ...
     @_builtins.property
@@ -700,10 +904,13 @@ class PredictJob(_message.Message):
         keys: _common_pb2.KeySet | None = ...,
         tasks: _abc.Iterable[Global___PredictTask] | None = ...,
         labels: _builtins.bytes | None = ...,
+        label_classes: _builtins.bool = ...,
+        label_numbers: _builtins.bool = ...,
+        part_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "code", b"code", "data", b"data", "keys", b"keys", "labels", b"labels", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "batch_size", b"batch_size", "code", b"code", "data", b"data", "dataset", b"dataset", "device", b"device", "keep_scores", b"keep_scores", "keys", b"keys", "labels", b"labels", "model", b"model", "output", b"output", "seed", b"seed", "storage_address", b"storage_address", "tasks", b"tasks", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_labels", b"_labels", "batch_size", b"batch_size", "code", b"code", "data", b"data", "dataset", b"dataset", "device", b"device", "keep_scores", b"keep_scores", "keys", b"keys", "label_classes", b"label_classes", "label_numbers", b"label_numbers", "labels", b"labels", "model", b"model", "output", b"output", "part_seconds", b"part_seconds", "seed", b"seed", "storage_address", b"storage_address", "tasks", b"tasks", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__labels: _TypeAlias = _typing.Literal["labels"]  # noqa: Y015
     _WhichOneofArgType__labels: _TypeAlias = _typing.Literal["_labels", b"_labels"]  # noqa: Y015
@@ -751,6 +958,8 @@ class PredictEvent(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
+    PART_FIELD_NUMBER: _builtins.int
+    LOST_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> Global___EvaluateProgress: ...
     @_builtins.property
@@ -759,6 +968,10 @@ class PredictEvent(_message.Message):
     def labels(self) -> Global___PredictedLabels: ...
     @_builtins.property
     def result(self) -> Global___PredictResult: ...
+    @_builtins.property
+    def part(self) -> Global___PredictPart: ...
+    @_builtins.property
+    def lost(self) -> Global___LostSamples: ...
     def __init__(
         self,
         *,
@@ -766,12 +979,14 @@ class PredictEvent(_message.Message):
         failure: Global___EvaluateFailure | None = ...,
         labels: Global___PredictedLabels | None = ...,
         result: Global___PredictResult | None = ...,
+        part: Global___PredictPart | None = ...,
+        lost: Global___LostSamples | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kind", b"kind", "labels", b"labels", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kind", b"kind", "labels", b"labels", "lost", b"lost", "part", b"part", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kind", b"kind", "labels", b"labels", "progress", b"progress", "result", b"result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "kind", b"kind", "labels", b"labels", "lost", b"lost", "part", b"part", "progress", b"progress", "result", b"result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["progress", "failure", "labels", "result"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["progress", "failure", "labels", "result", "part", "lost"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -779,19 +994,36 @@ Global___PredictEvent: _TypeAlias = PredictEvent  # noqa: Y015
 
 @_typing.final
 class PredictedLabels(_message.Message):
+    """Transformed labels, one for each sent, packed and little-endian, as far as they were asked for."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     CLASSES_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     classes: _builtins.bytes
-    """transformed labels: int64, little-endian, packed"""
+    """int64"""
+    numbers: _builtins.bytes
+    """float64, `width` of each"""
+    width: _builtins.int
+    failed: _builtins.bytes
+    """positions of those that could not be transformed, int64; their values mean nothing"""
+    reason: _builtins.str
+    """why the first of them could not"""
     def __init__(
         self,
         *,
         classes: _builtins.bytes = ...,
+        numbers: _builtins.bytes = ...,
+        width: _builtins.int = ...,
+        failed: _builtins.bytes = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "failed", b"failed", "numbers", b"numbers", "reason", b"reason", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -799,31 +1031,90 @@ Global___PredictedLabels: _TypeAlias = PredictedLabels  # noqa: Y015
 
 @_typing.final
 class PredictResult(_message.Message):
+    """All events but this one were sent."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PredictResult: _TypeAlias = PredictResult  # noqa: Y015
+
+@_typing.final
+class PredictPart(_message.Message):
+    """An outcome file that is complete and durable, with what was predicted since the one before."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
     FILE_FIELD_NUMBER: _builtins.int
     SECONDS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    SAMPLES_READ_FIELD_NUMBER: _builtins.int
+    BYTES_READ_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """empty, like `file`: nothing was predicted"""
     file: _builtins.str
-    """content digest of the outcome file; empty: nothing was predicted"""
+    """content digest"""
     seconds: _builtins.float
     """reading, decoding and forward passes"""
+    samples_read: _builtins.int
+    bytes_read: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___PredictedModel]: ...
     def __init__(
         self,
         *,
+        path: _builtins.str = ...,
         file: _builtins.str = ...,
         seconds: _builtins.float = ...,
         models: _abc.Iterable[Global___PredictedModel] | None = ...,
+        samples_read: _builtins.int = ...,
+        bytes_read: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "models", b"models", "seconds", b"seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_read", b"bytes_read", "file", b"file", "models", b"models", "path", b"path", "samples_read", b"samples_read", "seconds", b"seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___PredictResult: _TypeAlias = PredictResult  # noqa: Y015
+Global___PredictPart: _TypeAlias = PredictPart  # noqa: Y015
+
+@_typing.final
+class LostSamples(_message.Message):
+    """Samples that cannot be read or decoded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    keys: _builtins.bytes
+    """int64, little-endian, packed"""
+    error: _builtins.str
+    """name of the class of the error"""
+    reason: _builtins.str
+    """why the first of them"""
+    def __init__(
+        self,
+        *,
+        keys: _builtins.bytes = ...,
+        error: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "keys", b"keys", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LostSamples: _TypeAlias = LostSamples  # noqa: Y015
 
 @_typing.final
 class PredictedModel(_message.Message):
@@ -846,6 +1137,219 @@ class PredictedModel(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictedModel: _TypeAlias = PredictedModel  # noqa: Y015
+
+@_typing.final
+class ScoringJob(_message.Message):
+    """What the job that scores with code of the user is told first; each ScoringTask follows. It sees no model and no sample.
+    Internal to the evaluator.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRICS_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    seed: _builtins.int
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[_common_pb2.Value]: ...
+    @_builtins.property
+    def code(self) -> _common_pb2.CodeOrigin: ...
+    def __init__(
+        self,
+        *,
+        metrics: _abc.Iterable[_common_pb2.Value] | None = ...,
+        code: _common_pb2.CodeOrigin | None = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["code", b"code"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "metrics", b"metrics", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoringJob: _TypeAlias = ScoringJob  # noqa: Y015
+
+@_typing.final
+class ScoringTask(_message.Message):
+    """What a model or a baseline said of the samples of windows, and what was right."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    STARTS_FIELD_NUMBER: _builtins.int
+    STOPS_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    SUBSETS_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
+    outcomes: _builtins.str
+    """path of an Arrow IPC file; samples in order of time"""
+    positions: _builtins.str
+    """path of an Arrow IPC file: of all subsets, one after the other"""
+    @_builtins.property
+    def starts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of each window its positions start … stop - 1"""
+
+    @_builtins.property
+    def stops(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    @_builtins.property
+    def subsets(self) -> _containers.RepeatedCompositeFieldContainer[Global___ScoringSubset]: ...
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """which of the job's"""
+
+    def __init__(
+        self,
+        *,
+        outcomes: _builtins.str = ...,
+        starts: _abc.Iterable[_builtins.int] | None = ...,
+        stops: _abc.Iterable[_builtins.int] | None = ...,
+        positions: _builtins.str = ...,
+        subsets: _abc.Iterable[Global___ScoringSubset] | None = ...,
+        metrics: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["metrics", b"metrics", "outcomes", b"outcomes", "positions", b"positions", "starts", b"starts", "stops", b"stops", "subsets", b"subsets"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoringTask: _TypeAlias = ScoringTask  # noqa: Y015
+
+@_typing.final
+class ScoringSubset(_message.Message):
+    """Samples to score on their own, too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SIZE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """column=value"""
+    size: _builtins.int
+    """of its positions"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        size: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoringSubset: _TypeAlias = ScoringSubset  # noqa: Y015
+
+@_typing.final
+class ScoringAnswer(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def window(self) -> Global___ScoredWindow: ...
+    @_builtins.property
+    def done(self) -> Global___ScoringDone:
+        """of a task"""
+
+    def __init__(
+        self,
+        *,
+        window: Global___ScoredWindow | None = ...,
+        done: Global___ScoringDone | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "kind", b"kind", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "kind", b"kind", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["window", "done"]  # noqa: Y015
+    _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
+
+Global___ScoringAnswer: _TypeAlias = ScoringAnswer  # noqa: Y015
+
+@_typing.final
+class ScoringDone(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ScoringDone: _TypeAlias = ScoringDone  # noqa: Y015
+
+@_typing.final
+class ScoredWindow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    SUBSET_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.int
+    """which of the job's"""
+    subset: _builtins.str
+    """empty: all samples"""
+    window: _builtins.int
+    """which of the subset's windows that have samples"""
+    value: _builtins.float
+    """unset: undefined"""
+    failure: _builtins.str
+    """why there is no value; empty: there is, or it is undefined"""
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassValue]: ...
+    def __init__(
+        self,
+        *,
+        metric: _builtins.int = ...,
+        subset: _builtins.str = ...,
+        window: _builtins.int = ...,
+        value: _builtins.float | None = ...,
+        classes: _abc.Iterable[Global___ClassValue] | None = ...,
+        failure: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "classes", b"classes", "failure", b"failure", "metric", b"metric", "subset", b"subset", "value", b"value", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___ScoredWindow: _TypeAlias = ScoredWindow  # noqa: Y015
+
+@_typing.final
+class ClassValue(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    label: _builtins.int
+    value: _builtins.float
+    """unset: undefined"""
+    def __init__(
+        self,
+        *,
+        label: _builtins.int = ...,
+        value: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_value", b"_value", "label", b"label", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
+    _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+
+Global___ClassValue: _TypeAlias = ClassValue  # noqa: Y015
 
 @_typing.final
 class CheckEvaluationJob(_message.Message):

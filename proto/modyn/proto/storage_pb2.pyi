@@ -712,10 +712,13 @@ class InspectSamplesRequest(_message.Message):
     END_KEY_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
+    CONTENTS_FIELD_NUMBER: _builtins.int
     dataset: _builtins.str
     end_key: _builtins.int
     """ignore keys from here on (a consistent snapshot)"""
     purpose: Global___Purpose.ValueType
+    contents: _builtins.bool
+    """also say what the content is made of"""
     @_builtins.property
     def ranges(self) -> _common_pb2.KeyRanges: ...
     @_builtins.property
@@ -735,10 +738,11 @@ class InspectSamplesRequest(_message.Message):
         end_key: _builtins.int | None = ...,
         labels: Global___LabelsAsOf | None = ...,
         purpose: Global___Purpose.ValueType = ...,
+        contents: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "_labels", b"_labels", "end_key", b"end_key", "interval", b"interval", "labels", b"labels", "part", b"part", "ranges", b"ranges"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "_labels", b"_labels", "dataset", b"dataset", "end_key", b"end_key", "interval", b"interval", "labels", b"labels", "part", b"part", "purpose", b"purpose", "ranges", b"ranges"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end_key", b"_end_key", "_labels", b"_labels", "contents", b"contents", "dataset", b"dataset", "end_key", b"end_key", "interval", b"interval", "labels", b"labels", "part", b"part", "purpose", b"purpose", "ranges", b"ranges"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__end_key: _TypeAlias = _typing.Literal["end_key"]  # noqa: Y015
     _WhichOneofArgType__end_key: _TypeAlias = _typing.Literal["_end_key", b"_end_key"]  # noqa: Y015
@@ -766,6 +770,7 @@ class SamplesInfo(_message.Message):
     CONTENT_DIGEST_FIELD_NUMBER: _builtins.int
     END_KEY_FIELD_NUMBER: _builtins.int
     LABEL_VERSION_FIELD_NUMBER: _builtins.int
+    CONTENTS_FIELD_NUMBER: _builtins.int
     num_samples: _builtins.int
     """live ones"""
     num_unlabelled: _builtins.int
@@ -777,6 +782,10 @@ class SamplesInfo(_message.Message):
     """what was known at this call, to pin later reads to"""
     label_version: _builtins.int
     """of the last label batch; with `end_key`: that had reached storage before key end_key-1 did"""
+    @_builtins.property
+    def contents(self) -> _containers.RepeatedCompositeFieldContainer[Global___SegmentContent]:
+        """if asked for, ascending: segments as ingested; compaction does not change them"""
+
     def __init__(
         self,
         *,
@@ -787,10 +796,11 @@ class SamplesInfo(_message.Message):
         content_digest: _builtins.str = ...,
         end_key: _builtins.int = ...,
         label_version: _builtins.int = ...,
+        contents: _abc.Iterable[Global___SegmentContent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_timestamp", b"_last_timestamp", "first_timestamp", b"first_timestamp", "last_timestamp", b"last_timestamp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_timestamp", b"_last_timestamp", "content_digest", b"content_digest", "end_key", b"end_key", "first_timestamp", b"first_timestamp", "label_version", b"label_version", "last_timestamp", b"last_timestamp", "num_samples", b"num_samples", "num_unlabelled", b"num_unlabelled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp", "_last_timestamp", b"_last_timestamp", "content_digest", b"content_digest", "contents", b"contents", "end_key", b"end_key", "first_timestamp", b"first_timestamp", "label_version", b"label_version", "last_timestamp", b"last_timestamp", "num_samples", b"num_samples", "num_unlabelled", b"num_unlabelled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__first_timestamp: _TypeAlias = _typing.Literal["first_timestamp"]  # noqa: Y015
     _WhichOneofArgType__first_timestamp: _TypeAlias = _typing.Literal["_first_timestamp", b"_first_timestamp"]  # noqa: Y015
@@ -802,6 +812,31 @@ class SamplesInfo(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_timestamp) -> _WhichOneofReturnType__last_timestamp | None: ...
 
 Global___SamplesInfo: _TypeAlias = SamplesInfo  # noqa: Y015
+
+@_typing.final
+class SegmentContent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_KEY_FIELD_NUMBER: _builtins.int
+    END_KEY_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    first_key: _builtins.int
+    end_key: _builtins.int
+    digest: _builtins.str
+    def __init__(
+        self,
+        *,
+        first_key: _builtins.int = ...,
+        end_key: _builtins.int = ...,
+        digest: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "end_key", b"end_key", "first_key", b"first_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SegmentContent: _TypeAlias = SegmentContent  # noqa: Y015
 
 @_typing.final
 class ReadColumnsRequest(_message.Message):
@@ -822,6 +857,8 @@ class ReadColumnsRequest(_message.Message):
         """as declared by the dataset, nullable"""
         ROLE: ReadColumnsRequest._Column.ValueType  # 4
         """int8, values of Role"""
+        LABEL_TIME: ReadColumnsRequest._Column.ValueType  # 5
+        """int64, label time of the later label that counts; null: what counts is what was ingested"""
 
     class Column(_Column, metaclass=_ColumnEnumTypeWrapper): ...
     COLUMN_UNSPECIFIED: ReadColumnsRequest.Column.ValueType  # 0
@@ -833,6 +870,8 @@ class ReadColumnsRequest(_message.Message):
     """as declared by the dataset, nullable"""
     ROLE: ReadColumnsRequest.Column.ValueType  # 4
     """int8, values of Role"""
+    LABEL_TIME: ReadColumnsRequest.Column.ValueType  # 5
+    """int64, label time of the later label that counts; null: what counts is what was ingested"""
 
     class _Order:
         ValueType = _typing.NewType("ValueType", _builtins.int)

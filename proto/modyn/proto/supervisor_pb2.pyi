@@ -428,6 +428,60 @@ class Pipeline(_message.Message):
 Global___Pipeline: _TypeAlias = Pipeline  # noqa: Y015
 
 @_typing.final
+class EvaluatePipelineRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    EVALUATION_YAML_FIELD_NUMBER: _builtins.int
+    YAML_NAME_FIELD_NUMBER: _builtins.int
+    HANDLERS_FIELD_NUMBER: _builtins.int
+    REUSE_FIELD_NUMBER: _builtins.int
+    AGAIN_FIELD_NUMBER: _builtins.int
+    BASE_PATH_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    evaluation_yaml: _builtins.str
+    """An `evaluation` section. Unset: that of the pipeline, manual handlers included. Its handlers are kept with the pipeline
+    under their names; one that is known must be the same.
+    """
+    yaml_name: _builtins.str
+    """for messages"""
+    reuse: _builtins.bool
+    """stored outcomes of the same inputs may be used"""
+    again: _builtins.bool
+    """also score what was scored already"""
+    base_path: _builtins.str
+    """folder that relative paths of its datasets refer to; only accepted where user code is"""
+    @_builtins.property
+    def handlers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """only these; empty: all"""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        evaluation_yaml: _builtins.str | None = ...,
+        yaml_name: _builtins.str = ...,
+        handlers: _abc.Iterable[_builtins.str] | None = ...,
+        reuse: _builtins.bool = ...,
+        again: _builtins.bool = ...,
+        base_path: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_evaluation_yaml", b"_evaluation_yaml", "base_path", b"base_path", "evaluation_yaml", b"evaluation_yaml"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_base_path", b"_base_path", "_evaluation_yaml", b"_evaluation_yaml", "again", b"again", "base_path", b"base_path", "evaluation_yaml", b"evaluation_yaml", "handlers", b"handlers", "id", b"id", "reuse", b"reuse", "yaml_name", b"yaml_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__base_path: _TypeAlias = _typing.Literal["base_path"]  # noqa: Y015
+    _WhichOneofArgType__base_path: _TypeAlias = _typing.Literal["_base_path", b"_base_path"]  # noqa: Y015
+    _WhichOneofReturnType__evaluation_yaml: _TypeAlias = _typing.Literal["evaluation_yaml"]  # noqa: Y015
+    _WhichOneofArgType__evaluation_yaml: _TypeAlias = _typing.Literal["_evaluation_yaml", b"_evaluation_yaml"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__base_path) -> _WhichOneofReturnType__base_path | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__evaluation_yaml) -> _WhichOneofReturnType__evaluation_yaml | None: ...
+
+Global___EvaluatePipelineRequest: _TypeAlias = EvaluatePipelineRequest  # noqa: Y015
+
+@_typing.final
 class FirePipelineRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

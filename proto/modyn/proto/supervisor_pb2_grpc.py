@@ -70,6 +70,11 @@ class SupervisorStub:
                 request_serializer=modyn_dot_proto_dot_supervisor__pb2.PipelineRef.SerializeToString,
                 response_deserializer=modyn_dot_proto_dot_supervisor__pb2.ReportChunk.FromString,
                 _registered_method=True)
+        self.EvaluatePipeline = channel.unary_stream(
+                '/modyn.v1.Supervisor/EvaluatePipeline',
+                request_serializer=modyn_dot_proto_dot_supervisor__pb2.EvaluatePipelineRequest.SerializeToString,
+                response_deserializer=modyn_dot_proto_dot_supervisor__pb2.PipelineEvent.FromString,
+                _registered_method=True)
         self.FirePipeline = channel.unary_unary(
                 '/modyn.v1.Supervisor/FirePipeline',
                 request_serializer=modyn_dot_proto_dot_supervisor__pb2.FirePipelineRequest.SerializeToString,
@@ -136,6 +141,14 @@ class SupervisorServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EvaluatePipeline(self, request, context):
+        """Scores stored models of a pipeline that has ended: what is missing of its own handlers, or handlers named now. The last
+        event is the pipeline. What was scored stays if the call is cancelled; calling again goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FirePipeline(self, request, context):
         """Fires a running pipeline's trigger now, with the samples that came since the last one. Answers when it has fired; it
         waits for a training that is under way.
@@ -194,6 +207,11 @@ def add_SupervisorServicer_to_server(servicer, server):
                     servicer.GetReport,
                     request_deserializer=modyn_dot_proto_dot_supervisor__pb2.PipelineRef.FromString,
                     response_serializer=modyn_dot_proto_dot_supervisor__pb2.ReportChunk.SerializeToString,
+            ),
+            'EvaluatePipeline': grpc.unary_stream_rpc_method_handler(
+                    servicer.EvaluatePipeline,
+                    request_deserializer=modyn_dot_proto_dot_supervisor__pb2.EvaluatePipelineRequest.FromString,
+                    response_serializer=modyn_dot_proto_dot_supervisor__pb2.PipelineEvent.SerializeToString,
             ),
             'FirePipeline': grpc.unary_unary_rpc_method_handler(
                     servicer.FirePipeline,
@@ -400,6 +418,33 @@ class Supervisor:
             '/modyn.v1.Supervisor/GetReport',
             modyn_dot_proto_dot_supervisor__pb2.PipelineRef.SerializeToString,
             modyn_dot_proto_dot_supervisor__pb2.ReportChunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EvaluatePipeline(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/modyn.v1.Supervisor/EvaluatePipeline',
+            modyn_dot_proto_dot_supervisor__pb2.EvaluatePipelineRequest.SerializeToString,
+            modyn_dot_proto_dot_supervisor__pb2.PipelineEvent.FromString,
             options,
             channel_credentials,
             insecure,

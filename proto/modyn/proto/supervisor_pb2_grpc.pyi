@@ -43,6 +43,10 @@ class SupervisorStub:
     """Asks a pipeline to stop; with `wait`, answers when it has."""
     GetReport: _grpc.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]
     """The serialised Report in pieces: with many models and windows it outgrows a message."""
+    EvaluatePipeline: _grpc.UnaryStreamMultiCallable[_supervisor_pb2.EvaluatePipelineRequest, _supervisor_pb2.PipelineEvent]
+    """Scores stored models of a pipeline that has ended: what is missing of its own handlers, or handlers named now. The last
+    event is the pipeline. What was scored stays if the call is cancelled; calling again goes on.
+    """
     FirePipeline: _grpc.UnaryUnaryMultiCallable[_supervisor_pb2.FirePipelineRequest, _supervisor_pb2.FirePipelineResponse]
     """Fires a running pipeline's trigger now, with the samples that came since the last one. Answers when it has fired; it
     waits for a training that is under way.
@@ -65,6 +69,10 @@ class SupervisorAsyncStub(SupervisorStub):
     """Asks a pipeline to stop; with `wait`, answers when it has."""
     GetReport: _aio.UnaryStreamMultiCallable[_supervisor_pb2.PipelineRef, _supervisor_pb2.ReportChunk]  # type: ignore[assignment]
     """The serialised Report in pieces: with many models and windows it outgrows a message."""
+    EvaluatePipeline: _aio.UnaryStreamMultiCallable[_supervisor_pb2.EvaluatePipelineRequest, _supervisor_pb2.PipelineEvent]  # type: ignore[assignment]
+    """Scores stored models of a pipeline that has ended: what is missing of its own handlers, or handlers named now. The last
+    event is the pipeline. What was scored stays if the call is cancelled; calling again goes on.
+    """
     FirePipeline: _aio.UnaryUnaryMultiCallable[_supervisor_pb2.FirePipelineRequest, _supervisor_pb2.FirePipelineResponse]  # type: ignore[assignment]
     """Fires a running pipeline's trigger now, with the samples that came since the last one. Answers when it has fired; it
     waits for a training that is under way.
@@ -126,6 +134,16 @@ class SupervisorServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_supervisor_pb2.ReportChunk], _abc.AsyncIterator[_supervisor_pb2.ReportChunk]]:
         """The serialised Report in pieces: with many models and windows it outgrows a message."""
+
+    @_abc_1.abstractmethod
+    def EvaluatePipeline(
+        self,
+        request: _supervisor_pb2.EvaluatePipelineRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_supervisor_pb2.PipelineEvent], _abc.AsyncIterator[_supervisor_pb2.PipelineEvent]]:
+        """Scores stored models of a pipeline that has ended: what is missing of its own handlers, or handlers named now. The last
+        event is the pipeline. What was scored stays if the call is cancelled; calling again goes on.
+        """
 
     @_abc_1.abstractmethod
     def FirePipeline(

@@ -116,7 +116,7 @@ def read_samples(
     blocks = SampleBlocks(
         stub,
         dataset,
-        _parts(keys, batch_size),
+        request_keys(keys, batch_size),
         batch_size=batch_size,
         columns=columns,
         labels=labels,
@@ -255,7 +255,7 @@ class _Answers:
             return stream
 
 
-def _parts(keys: KeySet, batch_size: int) -> Iterator[KeySet]:
+def request_keys(keys: KeySet, batch_size: int) -> Iterator[KeySet]:
     """Key sets of a size for one request; all but the last hold whole batches."""
     if keys.array is not None:
         step = KEYS_PER_MESSAGE - KEYS_PER_MESSAGE % min(batch_size, KEYS_PER_MESSAGE)

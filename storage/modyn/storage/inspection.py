@@ -54,25 +54,25 @@ def content_digest(view: View, part: Part) -> str:
     """
     snapshot = view.snapshot
     gone = _asked(part, KeyRuns.union([snapshot.superseded.at(part.end_key), snapshot.deleted]))
-    contents = _contents(view, part)
-    starts, ends = (contents.column(name).to_numpy() for name in ("first_key", "end_key"))
+    made_of = contents(view, part)
+    starts, ends = (made_of.column(name).to_numpy() for name in ("first_key", "end_key"))
     ends = np.minimum(ends, part.end_key)
     said: list[object] = []
     for low, high, digest, role in zip(
-        starts.tolist(), ends.tolist(), *(contents.column(name).to_pylist() for name in ("digest", "role")), strict=True
+        starts.tolist(), ends.tolist(), *(made_of.column(name).to_pylist() for name in ("digest", "role")), strict=True
     ):
         near = gone.clipped(low, high)
         said.append([low, high, digest, np.stack((near.starts, near.ends), axis=1).tolist(), role])
     if len(said) > _MANY:  # one long list of short lists would take long to encode
         said = [checksum_bytes(repr(said).encode())]
     keys = _asked(part, KeyRuns.union([KeyRuns(starts, ends)]))
-    return digest_inputs({"segments": said, "labels": _labels(view, contents, keys)})
+    return digest_inputs({"segments": said, "labels": _labels(view, made_of, keys)})
 
 
 _MANY = 10_000
 
 
-def _contents(view: View, part: Part) -> pa.RecordBatch:
+def contents(view: View, part: Part) -> pa.RecordBatch:
     """What segments that overlap a part were made of, as far as that overlaps it, in key order."""
     table = view.snapshot.table
     mask = table.first_keys < part.end_key
@@ -156,7 +156,7 @@ def _labels_differ(view: View, index: int) -> bool:
         return False
     table = view.snapshot.table
     return view.snapshot.labels.affects(
-        int(table.first_keys[index]), int(table.end_keys[index])
+        int(table.first_keys[index]), int(table.end_keys[index]), view.as_of
     ) or view.as_of.hides_base(int(table.max_timestamps[index]), int(table.max_arrivals[index]))
 
 

@@ -76,9 +76,9 @@ class LabelHistory:
         """Stored versions of labels, beside those ingested with samples."""
         return sum(file.info.num_labels for file in self.files)
 
-    def affects(self, first_key: int, end_key: int) -> bool:
+    def affects(self, first_key: int, end_key: int, as_of: AsOf = NEWEST) -> bool:
         """Whether samples ``first_key <= key < end_key`` may have later labels; tells by each file's bounds."""
-        return any(file.overlaps(first_key, end_key) for file in self.files)
+        return any(file.overlaps(first_key, end_key) and arrived(file.info, as_of) for file in self.files)
 
     def applies(self, first_key: int, end_key: int, as_of: AsOf = NEWEST) -> bool:
         """Whether :meth:`resolve` may change ingested labels of these samples, so that it needs their times."""
@@ -113,14 +113,29 @@ class LabelHistory:
         if not files and not bool(hidden.any()):
             return labels
         has_base = ~(missing(labels) | hidden)
-        winners = _Winners(len(keys))
-        if bool(has_base.any()):
-            assert timestamps is not None  # asked for by `applies`
-            np.copyto(winners.since, timestamps, where=has_base)
+        winners = _Winners.over(has_base, timestamps)
         winners.search(files, Sought(keys), as_of)
         found = ((winners.places(number), file) for number, file in enumerate(files))
         overlays = [(at, file.labels_at(winners.row[at], labels.type)) for at, file in found if len(at)]
         return overlaid(labels, has_base, overlays) if overlays or bool(hidden.any()) else labels
+
+    def label_times(
+        self,
+        keys: Int64Array,
+        labels: pa.Array,
+        timestamps: Int64Array | None,
+        arrivals: Int64Array | int | None = None,
+        as_of: AsOf = NEWEST,
+    ) -> pa.Array:
+        """Label times of the labels that :meth:`resolve` answers, int64 [n], Unix seconds; null where that is the
+        ingested label, or none. Arguments, and what is raised, as there."""
+        files = self._overlapping(int(keys.min()), int(keys.max()) + 1, as_of) if len(keys) else []
+        if not files:
+            return pa.nulls(len(keys), pa.int64())
+        has_base = ~(missing(labels) | _hidden(len(keys), timestamps, arrivals, as_of))
+        winners = _Winners.over(has_base, timestamps)
+        winners.search(files, Sought(keys), as_of)
+        return pa.array(winners.since, mask=winners.file < 0)
 
     def digest(
         self,
@@ -216,6 +231,15 @@ class _Winners:
         self.since = np.full(length, _BEFORE_ALL, dtype=np.int64)
         self.file = np.full(length, -1, dtype=np.int64)
         self.row = np.zeros(length, dtype=np.int64)
+
+    @staticmethod
+    def over(has_base: BoolArray, timestamps: Int64Array | None) -> _Winners:
+        """The ingested labels of those samples that have one that is seen, bool [n], since their event times."""
+        winners = _Winners(len(has_base))
+        if bool(has_base.any()):
+            assert timestamps is not None  # asked for by `applies`
+            np.copyto(winners.since, timestamps, where=has_base)
+        return winners
 
     def search(self, files: Sequence[LabelFile], sought: Sought, as_of: AsOf) -> None:
         """Files in version order: of equal label times the later file wins."""

@@ -49,6 +49,7 @@ COLUMN_NAMES = {
     Column.ARRIVAL: "arrival",
     Column.LABEL: "label",
     Column.ROLE: "role",
+    Column.LABEL_TIME: "label_time",
 }
 
 Response = TypeVar("Response")
@@ -102,7 +103,8 @@ def stream_columns(
     given one by one, or ranges in ``REQUEST`` order, are all answered, superseded ones too. Deleted samples never are.
 
     Args:
-        columns: any of ``Column.TIMESTAMP``, ``Column.ARRIVAL``, ``Column.LABEL`` and ``Column.ROLE``.
+        columns: any of ``Column.TIMESTAMP``, ``Column.ARRIVAL``, ``Column.LABEL``, ``Column.ROLE`` and
+            ``Column.LABEL_TIME`` (null where the label is the one that the sample was ingested with).
         order: ``Order.KEY``, ``Order.EVENT_TIME`` (timestamp, then key) or ``Order.REQUEST``.
         end_key: ignore keys from here on, for a consistent snapshot.
         arrival: only samples that arrived in this interval.

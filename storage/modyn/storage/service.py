@@ -29,7 +29,7 @@ from modyn.storage.columns import columns_by_key, columns_by_time, columns_of_ke
 from modyn.storage.dataset import Dataset
 from modyn.storage.datasets import Datasets
 from modyn.storage.describing import described, files_with
-from modyn.storage.inspection import content_digest, inspect
+from modyn.storage.inspection import content_digest, contents, inspect
 from modyn.storage.locating import HostToken, locations
 from modyn.storage.model_rpcs import ModelRpcs
 from modyn.storage.model_store import ModelStore
@@ -210,6 +210,7 @@ class StorageService(ModelRpcs):
             content_digest=content_digest(view, part),
             end_key=view.snapshot.end_key,
             label_version=label_version,
+            contents=_contents(view, part) if request.contents else (),
         )
 
     def ReadColumns(
@@ -251,6 +252,14 @@ class StorageService(ModelRpcs):
         return super().CollectModelGarbage(request, context)
 
 
+def _contents(view: View, part: Part) -> list[storage_pb2.SegmentContent]:
+    columns = (contents(view, part).column(name).to_pylist() for name in ("first_key", "end_key", "digest"))
+    return [
+        storage_pb2.SegmentContent(first_key=first, end_key=end, digest=digest)
+        for first, end, digest in zip(*columns, strict=True)
+    ]
+
+
 def _progress(progress: ScanProgress, dataset: Dataset) -> storage_pb2.IngestProgress:
     return storage_pb2.IngestProgress(
         files_done=progress.files_done,
@@ -264,7 +273,7 @@ def _progress(progress: ScanProgress, dataset: Dataset) -> storage_pb2.IngestPro
 def _read_columns(view: View, request: ReadColumnsRequest) -> Iterator[pa.RecordBatch]:
     columns = list(request.columns)
     if Column.COLUMN_UNSPECIFIED in columns or len(set(columns)) < len(columns):
-        raise InvalidInputError("columns: expected each of TIMESTAMP, ARRIVAL, LABEL and ROLE at most once")
+        raise InvalidInputError("columns: expected each of TIMESTAMP, ARRIVAL, LABEL, ROLE and LABEL_TIME at most once")
     end_key = _end_key(request, view)
     arrival = Span.from_proto(request.arrival)
     by_time = request.order == Order.EVENT_TIME

@@ -97,6 +97,13 @@ class View:
         arrivals = None if self.as_of.arrival is None else self.arrivals(keys)
         return self.snapshot.labels.resolve(keys, labels, timestamps, arrivals, self.as_of)
 
+    def label_times(self, keys: Int64Array, labels: pa.Array, timestamps: Int64Array) -> pa.Array:
+        """When the labels that count became known, int64 [n], Unix seconds; null where it is the ingested one."""
+        if not self.has_late_labels or len(keys) == 0:
+            return pa.nulls(len(keys), pa.int64())
+        arrivals = None if self.as_of.arrival is None else self.arrivals(keys)
+        return self.snapshot.labels.label_times(keys, labels, timestamps, arrivals, self.as_of)
+
     def arrivals(self, keys: Int64Array) -> Int64Array:
         """Arrival times of existing keys, int64 [n], Unix seconds."""
         return self._varying(keys, "arrival", self.snapshot.table.min_arrivals)

@@ -28,8 +28,13 @@ class Datasets:
         self._ready: dict[str, int] = {}
         self.ingest_seconds = 0.0
 
-    def ensure(self, data: DataSection, section: str) -> int:
+    def ensure(self, data: DataSection, section: str, *, known: bool = False) -> int:
         """Registers a dataset if the pipeline says where it comes from, and ingests what is there.
+
+        Args:
+            data: names it.
+            section: where it stands, for messages.
+            known: one that is registered is taken as it is, wherever it says it comes from.
 
         Returns:
             Its end key after that.
@@ -42,7 +47,7 @@ class Datasets:
             return self._ready[data.dataset_id]
         started = time.perf_counter()
         request = storage_pb2.RegisterDatasetRequest(name=data.dataset_id)
-        if data.source is not None:
+        if data.source is not None and not (known and self._is_registered(data.dataset_id)):
             path = self._options.resolve(data.source.path, f"{section}.source.path")
             request.source.CopyFrom(to_value(FORMATS.dump(data.source.model_copy(update={"path": path}))))
             self._storage.RegisterDataset(request)
@@ -103,6 +108,13 @@ class Datasets:
         reasons = "".join(f"\n  {bad.path}: {bad.reason}" for bad in files[:SHOWN])
         more = f"\n  and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
         return f"files set aside:{reasons}{more}" if files else ""
+
+    def _is_registered(self, dataset: str) -> bool:
+        try:
+            self._storage.DescribeDataset(storage_pb2.DescribeDatasetRequest(name=dataset))
+        except NotFoundError:
+            return False
+        return True
 
     def _describe(self, dataset: str, section: str) -> storage_pb2.DatasetDescription:
         try:

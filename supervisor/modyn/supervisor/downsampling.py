@@ -13,7 +13,8 @@ from modyn.core.report import (
     DownsamplingSeconds,
     TriggerDownsamplingPart,
 )
-from modyn.supervisor.composites import cells_of, composite_scores, trained_triggers
+from modyn.supervisor.composites import cells_of, composite_scores, directions, trained_triggers
+from modyn.supervisor.handlers import known_handlers
 from modyn.supervisor.journal import COMPLETED, Journal, PipelineRow, TriggerRow
 
 INSIGNIFICANT = 0.005
@@ -100,7 +101,9 @@ def _baseline_part(journal: Journal, row: PipelineRow) -> BaselinePart:
     triggers = journal.triggers(row.id)
     trained = trained_triggers(triggers)
     config = load_pipeline_text(row.resolved_yaml, row.name).require_runnable()
-    composite = composite_scores(cells_of(journal, row.id, config, trained))
+    known = known_handlers(config, row.evaluated_extents, journal.handlers(row.id))
+    groups = cells_of(journal, row.id, known, trained)
+    composite = composite_scores(groups, known, directions(journal.metrics(row.id)))
     return BaselinePart(
         kind=row.baseline,
         id=str(row.id),

@@ -1,39 +1,87 @@
-"""Decides which models are scored on which windows, asks the evaluator, and journals what it says."""
+"""Decides which models are scored on which windows, and asks the evaluator."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from modyn.core.config.pipeline import EvaluationDataset, EvaluationHandler, evaluation_datasets
-from modyn.core.errors import InvalidInputError
+from modyn.core.config.pipeline import DataSection, EvaluationDataset, EvaluationHandler, evaluation_datasets
+from modyn.core.errors import CancelledError, InvalidInputError, ModynError
 from modyn.core.plugins.evaluation import METRICS, TrainedInterval, Window, WindowContext
 from modyn.core.values import to_value
 from modyn.evaluator.composite import active_and_trained
 from modyn.proto import evaluator_pb2 as evaluator_pb
 from modyn.proto import supervisor_pb2 as pb
 from modyn.proto.common_pb2 import CodeOrigin, Interval
+from modyn.supervisor.answers import Answers, Target
+from modyn.supervisor.composites import moments_live
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.datasets import Datasets
-from modyn.supervisor.journal import ScoreRow, TriggerRow, WindowRow, baseline_subject, trigger_subject
+from modyn.supervisor.handlers import Extent, extents_tree
+from modyn.supervisor.journal import Journal, TriggerRow
+from modyn.supervisor.rows import FailureRow, trigger_of
 
 
-@dataclass(frozen=True)
-class Target:
-    """A window of a handler, and the triggers whose models are to be scored on it."""
+@dataclass
+class Done:
+    """What need not be asked for any more.
 
-    handler: str
-    window: Window
-    triggers: frozenset[int]
+    Attributes:
+        pairs: handler, dataset, window and trigger whose model was scored on it.
+        baselines: handler, dataset and window with its baselines.
+        empty: those in which there is nothing that could be scored.
+        failures: that a new attempt outdates, by handler and dataset.
+    """
+
+    pairs: set[tuple[str, str, Window, int]] = field(default_factory=set)
+    baselines: set[tuple[str, str, Window]] = field(default_factory=set)
+    empty: set[tuple[str, str, Window]] = field(default_factory=set)
+    failures: dict[tuple[str, str], list[FailureRow]] = field(default_factory=dict)
+
+    @staticmethod
+    def of_journal(journal: Journal, pipeline_id: int) -> Done:
+        """What earlier evaluations of a pipeline did. What failed then is not done."""
+        done = Done()
+        for failure in journal.failure_rows(pipeline_id):
+            if failure.handler is not None and failure.dataset is not None:
+                done.failures.setdefault((failure.handler, failure.dataset), []).append(failure)
+        for row in journal.windows(pipeline_id):
+            place = (row.handler, row.dataset, row.window)
+            if row.baselines:
+                done.baselines.add(place)
+                if not row.samples and not row.unlabelled:
+                    done.empty.add(place)
+        for handler, dataset, window, subject in journal.scored(pipeline_id):
+            index = trigger_of(subject)
+            failures = done.failures.get((handler, dataset), ())
+            if index is not None and not any(_is_about(failure, window, index) for failure in failures):
+                done.pairs.add((handler, dataset, window, index))
+        return done
 
 
 class Evaluations:
-    """The evaluations of one pipeline. Every (model, window) pair is asked for once."""
+    """The evaluations of one pipeline's section. Every (model, window) pair is asked for once.
 
-    def __init__(self, run: RunContext) -> None:
+    Args:
+        run: the pipeline, whose configuration has the section.
+        extents: how much of its datasets is looked at, where that was laid down.
+        done: earlier.
+        later: the pipeline has ended.
+        again: also score what was scored already.
+    """
+
+    def __init__(
+        self,
+        run: RunContext,
+        *,
+        extents: Mapping[str, Extent] | None = None,
+        done: Done | None = None,
+        later: bool = False,
+        again: bool = False,
+    ) -> None:
         self._pipeline_id = run.pipeline_id
         self._config = config = run.config
         self._options = run.options
@@ -43,25 +91,40 @@ class Evaluations:
         self._stop = run.stop
         self._datasets = {dataset.dataset_id: dataset for dataset in evaluation_datasets(config)}
         self._handlers = list(config.evaluation.handlers) if config.evaluation else []
-        self._end_keys: dict[str, int] = {}
-        self._origins: dict[str, int] = {}
-        self._done: set[tuple[str, str, Window, int]] = set()
-        self._with_baselines: set[tuple[str, str, Window]] = set()
-        self.compute_seconds = 0.0
-        """Spent predicting and scoring, waiting and bookkeeping excluded."""
-        self.reused_seconds = 0.0
-        """What the predictions that were reused once took."""
+        self._extents = dict(extents or {})
+        self._done = done or Done()
+        self._later = later
+        self._again = again
 
-    def prepare(self, datasets: Datasets, run_end_key: int | None) -> None:
-        """Makes the evaluation datasets ready, so that a wrong one is reported before anything is trained."""
+    def prepare(self, datasets: Datasets, run_end_key: int | None) -> dict[str, Extent]:
+        """Makes the evaluation datasets ready, so that a wrong one is reported before anything is trained.
+
+        Args:
+            datasets: registers and ingests them.
+            run_end_key: of the training dataset, only samples below it are looked at; None: all.
+
+        Returns:
+            How much of each dataset is looked at.
+        """
         for position, dataset in enumerate(self._datasets.values()):
-            end_key = datasets.ensure(dataset, f"evaluation.datasets[{position}]")
-            same = dataset.dataset_id == self._config.data.dataset_id
-            self._end_keys[dataset.dataset_id] = run_end_key if same and run_end_key is not None else end_key
+            name = dataset.dataset_id
+            end_key = datasets.ensure(dataset, f"evaluation.datasets[{position}]", known=self._later)
+            if name == self._config.data.dataset_id and run_end_key is not None:
+                end_key = run_end_key
+            self._extents.setdefault(name, Extent(end_key))
         self._inventory = datasets
+        for name in self._extents:
+            self._span(name)
+        if self._later:
+            return dict(self._extents)
+        self._keep_extents()
         for handler in self._handlers:
             if handler.execution_time == "manual":
-                self._events.add(notice=f"evaluation handler {handler.name!r} is manual and not run by the pipeline")
+                self._events.add(
+                    notice=f"evaluation handler {handler.name!r} is manual and not run by the pipeline; "
+                    f"`modyn-client evaluate {self._pipeline_id} --handler {handler.name}` runs it at any time"
+                )
+        return dict(self._extents)
 
     def after_training(self, triggers: Sequence[TriggerRow], data_clock: int) -> float:
         """Scores what became possible by a training; answers wall seconds.
@@ -74,22 +137,46 @@ class Evaluations:
     def after_pipeline(self, triggers: Sequence[TriggerRow]) -> float:
         """Scores everything that is still missing; answers wall seconds."""
         handlers = [handler for handler in self._handlers if handler.execution_time != "manual"]
-        return self._evaluate(handlers, triggers, complete_until=None)
+        seconds = self._evaluate(handlers, triggers, complete_until=None)
+        for handler in handlers:
+            if handler.execution_time == "after_training":
+                self._drop_outdated(handler, _trained(triggers))
+        return seconds
+
+    def missing(self, triggers: Sequence[TriggerRow]) -> float:
+        """Scores everything that is missing of all handlers, manual ones too; answers wall seconds."""
+        return self._evaluate(self._handlers, triggers, complete_until=None)
 
     def _evaluate(
         self, handlers: Sequence[EvaluationHandler], triggers: Sequence[TriggerRow], complete_until: int | None
     ) -> float:
         started = time.perf_counter()
-        trained = [trigger for trigger in triggers if trigger.model is not None]
+        errors: list[ModynError] = []
+        trained = _trained(triggers)
         for name, dataset in self._datasets.items():
             wanted = [handler for handler in handlers if handler.datasets is None or name in handler.datasets]
             if wanted:
-                if self._options.live:
-                    self._end_keys[name] = self._inventory.end_key(name)
+                if self._options.live and not self._later:
+                    extent = self._extents[name]
+                    self._extents[name] = replace(extent, end_key=self._inventory.end_key(name))
                 targets = self._targets(wanted, name, trained, complete_until)
+                if not self._later:
+                    self._keep_extents()
                 if targets:
-                    self._request(dataset, targets, {t.trigger_index: str(t.model) for t in trained})
+                    try:
+                        self._request(dataset, targets, {t.trigger_index: str(t.model) for t in trained})
+                    except CancelledError:
+                        raise
+                    except ModynError as error:
+                        if not self._later:
+                            raise
+                        errors.append(error)  # other datasets may do
+        if errors:
+            raise errors[0]
         return time.perf_counter() - started
+
+    def _keep_extents(self) -> None:
+        self._journal.update_pipeline(self._pipeline_id, evaluated_extents=extents_tree(self._extents))
 
     def _targets(
         self,
@@ -98,140 +185,175 @@ class Evaluations:
         trained: Sequence[TriggerRow],
         complete_until: int | None,
     ) -> list[Target]:
-        span = self._inventory.span(dataset, self._end_keys[dataset])
-        if span is None:
+        context = self._context(dataset, trained)
+        if context is None:
             return []
-        # Windows are counted from where the data began when they were first laid; a late sample must not move them.
-        span = (self._origins.setdefault(dataset, span[0]), span[1])
-        context = WindowContext(*span, triggers=_trained_intervals(trained))
         targets: list[Target] = []
         for handler in handlers:
             windows = handler.strategy.windows(context)
             if complete_until is not None:
                 # Where the data end, a window is cut short and not complete, however late it is elsewhere.
-                windows = [window for window in windows if window.end <= min(complete_until, span[1])]
-            for window, wanted in zip(windows, _wanted_models(handler, windows, trained), strict=True):
-                missing = frozenset(i for i in wanted if (handler.name, dataset, window, i) not in self._done)
-                if missing or (handler.name, dataset, window) not in self._with_baselines:
-                    targets.append(Target(handler.name, window, missing))
+                windows = [window for window in windows if window.end <= min(complete_until, context.last_timestamp)]
+            targets += self._missing_of(handler, dataset, self._laid(handler, windows, trained))
         return targets
 
+    def _context(self, dataset: str, trained: Sequence[TriggerRow]) -> WindowContext | None:
+        """What strategies lay windows over; None: there are no samples."""
+        span = self._span(dataset)
+        return None if span is None else WindowContext(*span, triggers=_trained_intervals(trained))
+
+    def _span(self, dataset: str) -> tuple[int, int] | None:
+        """Where windows may lie, first and last second; None: there are no samples."""
+        extent = self._extents[dataset]
+        span = self._inventory.span(dataset, extent.end_key)
+        if span is None:
+            return None
+        # Windows are counted from where the data began when they were first laid; a late sample must not move them.
+        origin = span[0] if extent.origin is None else extent.origin
+        self._extents[dataset] = replace(extent, origin=origin)
+        return origin, span[1]
+
+    def _laid(
+        self, handler: EvaluationHandler, windows: Sequence[Window], trained: Sequence[TriggerRow]
+    ) -> list[Target]:
+        """One target for each place, with all that the handler wants there."""
+        assert self._config.evaluation is not None, "there are no handlers without an evaluation section"
+        live = moments_live(self._config.evaluation.training_latency, trained)
+        targets: dict[Window, Target] = {}
+        for window, wanted in zip(windows, _wanted_models(handler, windows, trained, live), strict=True):
+            target = targets.get(window.place, Target(handler.name, window.place, frozenset()))
+            offsets = target.offsets
+            if window.trigger_index is not None:
+                offsets = (*offsets, (window.trigger_index, window.offset))
+            targets[window.place] = replace(target, triggers=target.triggers | wanted, offsets=offsets)
+        return list(targets.values())
+
+    def _missing_of(self, handler: EvaluationHandler, dataset: str, laid: Sequence[Target]) -> list[Target]:
+        if self._again:
+            return list(laid)
+        missing: list[Target] = []
+        for target in laid:
+            place = (handler.name, dataset, target.window)
+            if place in self._done.empty:
+                continue
+            triggers = frozenset(index for index in target.triggers if (*place, index) not in self._done.pairs)
+            if triggers or place not in self._done.baselines:
+                missing.append(replace(target, triggers=triggers))
+        return missing
+
     def _request(self, dataset: EvaluationDataset, targets: Sequence[Target], models: dict[int, str]) -> None:
-        intervals = sorted({(target.window.start, target.window.end) for target in targets})
-        position = {interval: index for index, interval in enumerate(intervals)}
+        evaluation = self._config.evaluation
+        assert evaluation is not None, "there are no handlers without an evaluation section"
+        name = dataset.dataset_id
+        answers = Answers(self._journal, self._pipeline_id, name, targets, models, again=self._again, later=self._later)
+        position = {interval: index for index, interval in enumerate(answers.intervals)}
         windows_of: dict[str, set[int]] = {}
         for target in targets:
             for trigger in target.triggers:
                 windows_of.setdefault(models[trigger], set()).add(position[target.window.start, target.window.end])
-        evaluation = self._config.evaluation
-        assert evaluation is not None, "there are no handlers without an evaluation section"
-        name = dataset.dataset_id
+        places = {(target.handler, name, target.window) for target in targets}
         request = evaluator_pb.EvaluateRequest(
             pipeline_id=str(self._pipeline_id),
             dataset=name,
-            data=to_value(dataset.model_dump(mode="json", exclude={"metrics", "batch_size"})),
+            data=to_value(dataset.model_dump(mode="json", include=set(DataSection.model_fields))),
             model=to_value(self._config.model.model_dump(mode="json")),
             metrics=[to_value(METRICS.dump(metric)) for metric in dataset.metrics],
-            windows=[evaluator_pb.EvaluationWindow(interval=Interval(start=s, end=e)) for s, e in intervals],
+            windows=[evaluator_pb.EvaluationWindow(interval=Interval(start=s, end=e)) for s, e in answers.intervals],
             models=[evaluator_pb.ModelWindows(model=m, windows=sorted(w)) for m, w in sorted(windows_of.items())],
             batch_size=dataset.batch_size,
             device=evaluation.device,
             threads=self._config.training.threads,
             reuse=self._options.reuse,
             # Once a window: they do not depend on models.
-            baselines=any((target.handler, name, target.window) not in self._with_baselines for target in targets),
+            baselines=self._again or not places <= self._done.baselines,
             code=CodeOrigin(root=self._options.code_root),
-            end_key=self._end_keys[name],
+            end_key=self._extents[name].end_key,
             seed=self._config.training.seed,
+            labels_as_known=evaluation.labels == "known",
+            label_delay=evaluation.label_delay or 0,
+            confidence=evaluation.confidence,
+            slices=dataset.slices,
+            confusion=dataset.confusion_matrix,
+            test_only=dataset.samples == "test",
         )
-        self._collect(name, request, targets, models, intervals)
-
-    def _collect(
-        self,
-        dataset: str,
-        request: evaluator_pb.EvaluateRequest,
-        targets: Sequence[Target],
-        models: dict[int, str],
-        intervals: Sequence[tuple[int, int]],
-    ) -> None:
-        at: dict[tuple[int, int], list[Target]] = {}
+        self._collect(request, answers, sorted({target.handler for target in targets}))
         for target in targets:
-            at.setdefault((target.window.start, target.window.end), []).append(target)
-        windows: list[WindowRow] = []
-        scores: list[ScoreRow] = []
-        handlers = ", ".join(sorted({target.handler for target in targets}))
-        status = pb.EvaluationStatus(handler=handlers, dataset=dataset)
+            self._done.pairs.update((target.handler, name, target.window, index) for index in target.triggers)
+        self._done.baselines |= places
+        self._forget_failures({target.handler for target in targets}, name)
+
+    def _collect(self, request: evaluator_pb.EvaluateRequest, answers: Answers, handlers: Sequence[str]) -> None:
+        status = pb.EvaluationStatus(handler=", ".join(handlers), dataset=request.dataset)
         stream = self._peers.evaluator.Evaluate(request)
-        with self._stop.cancellable(stream, on_stop=False):
-            for event in stream:
-                match event.WhichOneof("kind"):
-                    case "progress":
-                        status.predictions, status.total = event.progress.samples, event.progress.total
-                        self._events.add(progress=True, evaluation=status)
-                    case "scores":
-                        said = event.scores
-                        for target in at[intervals[said.window]]:
-                            counts = (said.num_samples, said.num_unlabelled)
-                            windows.append(WindowRow(target.handler, dataset, target.window, *counts))
-                            scores += _score_rows(dataset, target, said, models)
-                    case "failure":
-                        self._fail(dataset, event.failure, models)
-                    case "notice":
-                        self._events.add(notice=event.notice)
-                    case "done":
-                        self.compute_seconds += event.done.predict_seconds + event.done.score_seconds
-                        self.reused_seconds += event.done.reused_seconds
-                        status.predictions = status.total = event.done.predictions + event.done.reused_predictions
+        try:
+            with self._stop.cancellable(stream, on_stop=False):
+                for event in stream:
+                    match event.WhichOneof("kind"):
+                        case "metrics":
+                            answers.metrics(event.metrics)
+                        case "progress":
+                            status.predictions, status.total = event.progress.samples, event.progress.total
+                            self._events.add(progress=True, evaluation=status)
+                            answers.write_if_due()
+                        case "scores":
+                            answers.scores(event.scores)
+                        case "failure":
+                            self._events.add(notice=answers.failure(event.failure))
+                        case "notice":
+                            self._events.add(notice=event.notice)
+                        case "done":
+                            answers.done(event.done)
+                            status.predictions = event.done.predictions + event.done.reused_predictions
+                            status.total = status.predictions
+        finally:
+            answers.write()  # whatever comes, what was scored stays
         status.done = True
         self._events.add(evaluation=status)
-        self._journal.add_scores(self._pipeline_id, windows, scores)
-        for target in targets:
-            self._done.update((target.handler, dataset, target.window, index) for index in target.triggers)
-            self._with_baselines.add((target.handler, dataset, target.window))
 
-    def _fail(self, dataset: str, failure: evaluator_pb.EvaluateFailure, models: dict[int, str]) -> None:
-        indices = [str(index) for index, model in models.items() if model == failure.model]
-        message = f"evaluation of the model of trigger {', '.join(indices)} on {dataset!r} failed: {failure.message}"
-        self._journal.add_failure(self._pipeline_id, message)
-        self._events.add(notice=message)
+    def _forget_failures(self, handlers: Collection[str], dataset: str) -> None:
+        """Of earlier attempts: what failed again was said again."""
+        gone = [failure.id for handler in handlers for failure in self._done.failures.pop((handler, dataset), ())]
+        self._journal.forget_failures(gone)
 
-
-def _score_rows(
-    dataset: str, target: Target, said: evaluator_pb.WindowScores, models: dict[int, str]
-) -> list[ScoreRow]:
-    if said.WhichOneof("subject") == "baseline":
-        subjects = [baseline_subject(said.baseline)]
-    else:  # two triggers may have trained the same model
-        subjects = [trigger_subject(i) for i in sorted(target.triggers) if models[i] == said.model]
-    return [
-        ScoreRow(
-            target.handler,
-            dataset,
-            target.window,
-            subject,
-            metric.name,
-            metric.value if metric.HasField("value") else None,
-        )
-        for subject in subjects
-        for metric in said.metrics
-    ]
+    def _drop_outdated(self, handler: EvaluationHandler, trained: Sequence[TriggerRow]) -> None:
+        """Windows that a strategy laid while it knew of fewer trainings than there are now."""
+        for name in self._datasets if handler.datasets is None else handler.datasets:
+            context = self._context(name, trained)
+            if context is None:
+                continue
+            laid = handler.strategy.windows(context)
+            if laid == handler.strategy.windows(replace(context, triggers=())):
+                continue  # trainings do not matter to it
+            stay = {window.place for window in laid}
+            rows = self._journal.windows(self._pipeline_id)
+            known = {row.window for row in rows if row.handler == handler.name and row.dataset == name}
+            self._journal.drop_windows(self._pipeline_id, handler.name, name, known - stay)
 
 
 def _wanted_models(
-    handler: EvaluationHandler, windows: Sequence[Window], trained: Sequence[TriggerRow]
+    handler: EvaluationHandler,
+    windows: Sequence[Window],
+    trained: Sequence[TriggerRow],
+    live: Sequence[float] | None,
 ) -> list[set[int]]:
     """Per window, the triggers whose models the handler wants on it."""
     indices = [trigger.trigger_index for trigger in trained]
+    if handler.strategy.belongs_to_models:
+        return [{index for index in indices if index == window.trigger_index} for window in windows]
     if handler.models == "matrix":
         return [set(indices) for _ in windows]
     anchors = np.array([window.anchor for window in windows], dtype=np.int64)
     ends = np.array([trigger.last_timestamp for trigger in trained], dtype=np.int64)
-    active, current = active_and_trained(anchors, ends)
+    active, current = active_and_trained(anchors, ends, None if live is None else np.array(live))
     chosen = [
         (a if handler.models != "training" else None, c if handler.models != "active" else None)
         for a, c in zip(active, current, strict=True)
     ]
     return [{indices[model] for model in models if model is not None} for models in chosen]
+
+
+def _trained(triggers: Sequence[TriggerRow]) -> list[TriggerRow]:
+    return [trigger for trigger in triggers if trigger.model is not None]
 
 
 def _trained_intervals(trained: Sequence[TriggerRow]) -> list[TrainedInterval]:
@@ -241,3 +363,11 @@ def _trained_intervals(trained: Sequence[TriggerRow]) -> list[TrainedInterval]:
             raise InvalidInputError(f"trigger {trigger.trigger_index} has no data")
         intervals.append(TrainedInterval(trigger.trigger_index, trigger.first_timestamp, trigger.last_timestamp))
     return intervals
+
+
+def _is_about(failure: FailureRow, window: Window, trigger: int) -> bool:
+    return (
+        failure.trigger_index in (None, trigger)
+        and (failure.start is None or failure.start == window.start)
+        and (failure.end is None or failure.end == window.end)
+    )

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -261,13 +262,19 @@ class PipelineRun:
         self._write_evaluations()  # a training may take long, and somebody may want to know now why it was started
         started = time.perf_counter()
         self._handshake.begin(new_data, self._loop.progress.cursor or 0)
-        row = self._trainings.run(firing, new_data, row, self._handshake.wait)
+        row = self._trainings.run(firing, new_data, row, self._handshake.wait, self._on_failed)
         evaluate_seconds = 0.0
         if row.model is not None:
             if self._context.config.trigger.needs_model:
                 self._observer.prepare(row.model)
             evaluate_seconds = self._evaluations.after_training([*self._triggers, row], firing.timestamp)
         return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
+
+    def _on_failed(self, row: TriggerRow) -> None:
+        """A trigger whose training failed, and with it the pipeline."""
+        with suppress(ModynError):  # the reason may be that the catalog is gone
+            self._context.journal.add_triggers(self._row.id, [row], **self._position())
+            self._triggers.append(row)
 
     def _on_simulated(self, firing: Firing, new_data: KeySet, row: TriggerRow) -> TriggerRow:
         if self._stop.stopped:
@@ -340,8 +347,6 @@ class PipelineRun:
             self._update(
                 **self._position(),
                 ended_at=time.time(),
-                evaluate_seconds=self._evaluations.compute_seconds,
-                evaluate_reused_seconds=self._evaluations.reused_seconds,
                 **outcome,
             )
         except Exception as error:  # such as the catalog went away: tell the watchers what we know

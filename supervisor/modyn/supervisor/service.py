@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 
 import grpc
 
@@ -24,6 +25,7 @@ from modyn.supervisor import journal as status_of
 from modyn.supervisor.checking import check_steps
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.journal import Journal, PipelineRow
+from modyn.supervisor.later import END_SECONDS, LaterEvaluation
 from modyn.supervisor.options import RunOptions, parse_id
 from modyn.supervisor.report import build_report
 from modyn.supervisor.retention import references
@@ -72,6 +74,8 @@ class SupervisorService(SupervisorServicer):
         self._journal = Journal(catalog)
         self._journal.interrupt_unfinished()
         self._runs: dict[int, PipelineRun] = {}
+        self._evaluating: dict[int, LaterEvaluation] = {}
+        """Of pipelines that have ended."""
         self._lock = threading.Lock()
         self._closed = False
 
@@ -82,7 +86,7 @@ class SupervisorService(SupervisorServicer):
         """Ends running pipelines; they count as interrupted."""
         with self._lock:
             self._closed = True
-            runs = list(self._runs.values())
+            runs: list[PipelineRun | LaterEvaluation] = [*self._runs.values(), *self._evaluating.values()]
         for run in runs:
             run.kill()
         for run in runs:
@@ -182,6 +186,19 @@ class SupervisorService(SupervisorServicer):
                 run.wait(1.0)
         return self._pipeline(pipeline_id)
 
+    def EvaluatePipeline(
+        self, request: pb.EvaluatePipelineRequest, context: grpc.ServicerContext
+    ) -> Iterator[pb.PipelineEvent]:
+        row = self._journal.pipeline(parse_id(request.id))
+        evaluation = LaterEvaluation(
+            request, row, self._journal, self._peers, self._trainers, allow_user_code=self._allow_user_code
+        )
+        self._claim(row.id, evaluation)
+        evaluation.start(partial(self._pipeline, row.id), partial(self._release, row.id, evaluation))
+        if not context.add_callback(evaluation.kill):  # nobody wants to know any more; what was scored stays
+            evaluation.kill()
+        yield from evaluation.follow(context.is_active)
+
     def FirePipeline(self, request: pb.FirePipelineRequest, context: grpc.ServicerContext) -> pb.FirePipelineResponse:
         pipeline_id = parse_id(request.id)
         run = self._runs.get(pipeline_id)
@@ -217,6 +234,24 @@ class SupervisorService(SupervisorServicer):
         return references(self._journal)
 
     # ------------------------------------------------------------------------------------------------- helpers
+
+    def _claim(self, pipeline_id: int, evaluation: LaterEvaluation) -> None:
+        """Makes it the only evaluation of a pipeline that has ended."""
+        with self._lock:
+            other = self._evaluating.get(pipeline_id)
+        if other is not None and other.killed:
+            other.wait(END_SECONDS)
+        with self._lock:
+            if self._closed:
+                raise UnavailableError("the server is stopping; evaluate the pipeline again when it is back")
+            if pipeline_id in self._evaluating:
+                raise ConflictError(f"pipeline {pipeline_id} is being evaluated already; wait for the end of that")
+            self._evaluating[pipeline_id] = evaluation
+
+    def _release(self, pipeline_id: int, evaluation: LaterEvaluation) -> None:
+        with self._lock:
+            if self._evaluating.get(pipeline_id) is evaluation:
+                del self._evaluating[pipeline_id]
 
     @staticmethod
     def _check_compared(row: PipelineRow) -> None:

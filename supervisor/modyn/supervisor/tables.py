@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 
 METADATA = sa.MetaData()
@@ -42,6 +44,11 @@ PIPELINES = sa.Table(
     sa.Column("trigger_predicted", sa.BigInteger, nullable=False),
     sa.Column("evaluate_seconds", sa.Float, nullable=False),
     sa.Column("evaluate_reused_seconds", sa.Float, nullable=False),
+    sa.Column("evaluate_later_seconds", sa.Float, nullable=False),  # of evaluate_seconds, when it had ended
+    sa.Column("evaluate_bytes", sa.BigInteger, nullable=False),
+    sa.Column("evaluate_samples", sa.BigInteger, nullable=False),  # predictions, reused ones included
+    sa.Column("evaluate_samples_reused", sa.BigInteger, nullable=False),
+    sa.Column("evaluated_extents", sa.JSON),  # by evaluation dataset: how much of it is looked at
     sqlite_autoincrement=True,  # the id of a deleted pipeline is never given again
 )
 
@@ -81,6 +88,12 @@ TRIGGERS = sa.Table(
     sa.Column("score_seconds", sa.Float, nullable=False),
     sa.Column("choose_seconds", sa.Float, nullable=False),
     sa.Column("auxiliary_seconds", sa.Float, nullable=False),
+    # What the training took; of the original training if it was reused.
+    sa.Column("training_seconds", sa.Float),  # from the request to the stored model
+    sa.Column("gpu_seconds", sa.Float, nullable=False),
+    sa.Column("bytes_read", sa.BigInteger, nullable=False),
+    sa.Column("model_bytes", sa.BigInteger, nullable=False),
+    sa.Column("error", sa.Text),  # why it failed
 )
 
 EVALUATIONS = sa.Table(
@@ -98,31 +111,74 @@ EVALUATIONS = sa.Table(
     sa.Column("seconds", sa.Float, nullable=False),
 )
 
-WINDOWS = sa.Table(
+
+def _of_window(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    """A table with rows of windows: of a handler on a dataset, [start_time, end_time)."""
+    return sa.Table(
+        name,
+        METADATA,
+        sa.Column("pipeline_id", sa.Integer, sa.ForeignKey("pipelines.id"), primary_key=True),
+        sa.Column("handler", sa.Text, primary_key=True),
+        sa.Column("dataset", sa.Text, primary_key=True),
+        sa.Column("start_time", sa.BigInteger, primary_key=True),
+        sa.Column("end_time", sa.BigInteger, primary_key=True),
+        sa.Column("anchor", sa.BigInteger, primary_key=True),
+        *columns,
+    )
+
+
+WINDOWS = _of_window(
     "evaluation_windows",
-    METADATA,
-    sa.Column("pipeline_id", sa.Integer, sa.ForeignKey("pipelines.id"), primary_key=True),
-    sa.Column("handler", sa.Text, primary_key=True),
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("start_time", sa.BigInteger, primary_key=True),
-    sa.Column("end_time", sa.BigInteger, primary_key=True),
-    sa.Column("anchor", sa.BigInteger, primary_key=True),
     sa.Column("samples", sa.BigInteger, nullable=False),
     sa.Column("unlabelled", sa.BigInteger, nullable=False),
+    sa.Column("certification", sa.Text),  # certified | cross_validation
+    sa.Column("data_digest", sa.Text),
+    sa.Column("baselines", sa.Boolean, nullable=False),  # all of them were scored
 )
 
-SCORES = sa.Table(
+SCORES = _of_window(
     "evaluation_scores",
-    METADATA,
-    sa.Column("pipeline_id", sa.Integer, sa.ForeignKey("pipelines.id"), primary_key=True),
-    sa.Column("handler", sa.Text, primary_key=True),
-    sa.Column("dataset", sa.Text, primary_key=True),
-    sa.Column("start_time", sa.BigInteger, primary_key=True),
-    sa.Column("end_time", sa.BigInteger, primary_key=True),
-    sa.Column("anchor", sa.BigInteger, primary_key=True),
     sa.Column("subject", sa.Text, primary_key=True),  # trigger:<index> or baseline:<name>
     sa.Column("metric", sa.Text, primary_key=True),
     sa.Column("value", sa.Float(53)),
+    sa.Column("low", sa.Float(53)),  # confidence interval
+    sa.Column("high", sa.Float(53)),
+)
+
+CONFUSIONS = _of_window(
+    "evaluation_confusions",
+    sa.Column("subject", sa.Text, primary_key=True),
+    sa.Column("counts", sa.JSON, nullable=False),  # [label, prediction, count], read only together
+)
+
+OFFSETS = _of_window(
+    "evaluation_offsets",
+    sa.Column("trigger_index", sa.Integer, primary_key=True),  # to whose model the window belongs
+    sa.Column("offset", sa.Text, primary_key=True),  # such as +1w
+)
+
+METRICS = sa.Table(
+    "evaluation_metrics",
+    METADATA,
+    sa.Column("pipeline_id", sa.Integer, sa.ForeignKey("pipelines.id"), primary_key=True),
+    sa.Column("handler", sa.Text, primary_key=True),
+    sa.Column("dataset", sa.Text, primary_key=True),
+    sa.Column("metric", sa.Text, primary_key=True),
+    sa.Column("digest", sa.Text, nullable=False),
+    sa.Column("greater_is_better", sa.Boolean, nullable=False),
+)
+
+# Evaluation handlers that were added when the pipeline had ended.
+HANDLERS = sa.Table(
+    "evaluation_handlers",
+    METADATA,
+    sa.Column("pipeline_id", sa.Integer, sa.ForeignKey("pipelines.id"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("config", sa.JSON, nullable=False),
+    sa.Column("datasets", sa.JSON, nullable=False),
+    sa.Column("section", sa.JSON, nullable=False),  # the other keys of the evaluation section
+    sa.Column("extents", sa.JSON, nullable=False),  # as evaluated_extents of a pipeline
+    sa.Column("created_at", sa.Float, nullable=False),
 )
 
 FAILURES = sa.Table(
@@ -131,4 +187,11 @@ FAILURES = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("pipeline_id", sa.Integer, sa.ForeignKey("pipelines.id"), nullable=False, index=True),
     sa.Column("message", sa.Text, nullable=False),
+    # What it is about, where that was noted; null: all.
+    sa.Column("handler", sa.Text),
+    sa.Column("dataset", sa.Text),
+    sa.Column("trigger_index", sa.Integer),
+    sa.Column("start_time", sa.BigInteger),
+    sa.Column("end_time", sa.BigInteger),
+    sa.Column("metric", sa.Text),
 )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+from modyn.core.errors import CancelledError, ModynError
 from modyn.core.keysets import KeySet
 from modyn.core.plugins.downsampling import DOWNSAMPLING_STRATEGIES, DownsamplingStrategy
 from modyn.core.plugins.selection import SELECTION_POLICIES
@@ -16,7 +17,7 @@ from modyn.proto import supervisor_pb2 as pb
 from modyn.proto import trainer_server_pb2 as trainer_pb
 from modyn.proto.common_pb2 import CodeOrigin
 from modyn.proto.selector_pb2 import CreateTrainingSetRequest, TrainingSet, TrainingSetHeader
-from modyn.proto.storage_pb2 import LabelsAsOf
+from modyn.proto.storage_pb2 import FetchModelRequest, LabelsAsOf
 from modyn.supervisor.context import RunContext
 from modyn.supervisor.journal import TriggerRow
 from modyn.supervisor.labels import KnownLabels
@@ -34,6 +35,7 @@ class Trainings:
         self._events = run.events
         self._stop = run.stop
         self._labels = labels
+        self._gpus = 0 if config.training.device == "cpu" else config.training.gpus
         self._last_model: str | None = None
         self._last_optimizer_state: str | None = None
         self._training_sets: list[str] = []
@@ -47,11 +49,19 @@ class Trainings:
         self._model = to_value(config.model.model_dump(mode="json"))
         self._data = to_value(config.data.model_dump(mode="json"))
 
-    def run(self, firing: Firing, new_data: KeySet, row: TriggerRow, ready: Callable[[], None]) -> TriggerRow:
+    def run(
+        self,
+        firing: Firing,
+        new_data: KeySet,
+        row: TriggerRow,
+        ready: Callable[[], None],
+        failed: Callable[[TriggerRow], None],
+    ) -> TriggerRow:
         """Selects and trains; answers ``row`` with what became of it.
 
         Args:
             ready: returns when something may be trained, or raises why nothing may be.
+            failed: takes the row of a trigger whose training failed, before that is raised.
 
         Raises:
             ModynError: whatever the selector or the training job raised.
@@ -75,7 +85,14 @@ class Trainings:
             self._events.add(notice=f"trigger {index}: the training set is empty, nothing is trained")
             return row
         ready()
-        row = self._train(index, training_set, fired_at, replace(row, training_set=training_set.digest))
+        row = replace(row, training_set=training_set.digest)
+        try:
+            row = self._train(index, training_set, fired_at, row)
+        except CancelledError:
+            raise
+        except ModynError as error:
+            failed(replace(row, error=error.message, total_seconds=time.perf_counter() - started))
+            raise
         self._last_model = row.model
         if self._config.training.step is not None:
             self._training_sets.append(training_set.digest)
@@ -124,6 +141,7 @@ class Trainings:
         status.done, status.reused, status.queued = True, result.reused, False
         status.samples = status.total_samples = result.samples_trained
         self._events.add(training=status)
+        stored = self._peers.storage.DescribeModel(FetchModelRequest(digest=result.model))
         return replace(
             row,
             model=result.model,
@@ -136,6 +154,10 @@ class Trainings:
             start_seconds=0.0 if first_batch is None else first_batch - requested,
             train_seconds=result.train_seconds,
             store_seconds=result.store_seconds,
+            training_seconds=result.job_seconds,
+            gpu_seconds=result.train_seconds * self._gpus,
+            bytes_read=result.telemetry.bytes_read,
+            model_bytes=stored.stored_bytes,
             **_downsampling(self._config.selection_strategy.downsampling(index), result),
         )
 

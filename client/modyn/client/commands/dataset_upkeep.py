@@ -21,8 +21,8 @@ def verify(
 ) -> None:
     """Compare every byte of a dataset with its checksum; names each damaged file, and exits with 1 if there is one."""
     from modyn.client.connection import Target, storage_client
+    from modyn.client.costs import readable_bytes
     from modyn.client.progress import progress_bar
-    from modyn.client.tables import readable_bytes
     from modyn.core.errors import CorruptDataError
     from modyn.proto.storage_pb2 import VerifyProgress
 
@@ -61,8 +61,8 @@ def compact(
 
 def compact_now(client: Client, name: str) -> None:
     """Compacts with a bar, and says what it did."""
+    from modyn.client.costs import readable_bytes
     from modyn.client.progress import progress_bar
-    from modyn.client.tables import readable_bytes
 
     with progress_bar("compact") as show:
         done = client.compact(

@@ -123,10 +123,10 @@ def download(
 
     `modyn.models.exported.load(DIR)` makes a torch module of it, without any server.
     """
+    from modyn.client.costs import readable_bytes
     from modyn.client.dataset_tables import DIGEST_CHARS
     from modyn.client.export import check_target
     from modyn.client.server import LINEAGE_SERVICES
-    from modyn.client.tables import readable_bytes
 
     if output is not None:
         check_target(output, force=force)
@@ -156,8 +156,8 @@ def delete(
     debug: opt.Debug = False,
 ) -> None:
     """Remove the weights of models for ever. Reports and what is known of the models stay."""
+    from modyn.client.costs import readable_bytes
     from modyn.client.server import LINEAGE_SERVICES
-    from modyn.client.tables import readable_bytes
 
     services = (*LINEAGE_SERVICES, "supervisor")
     with _client(server, state, catalog, what="models delete", services=services) as client:

@@ -7,7 +7,10 @@ import re
 import warnings
 from collections.abc import Iterator
 
-_REFERENCE = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")
+REFERENCE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
+"""Of a ``module:attribute`` reference, as a regular expression."""
+
+_REFERENCE = re.compile(REFERENCE_PATTERN)
 
 
 def is_reference(text: str) -> bool:

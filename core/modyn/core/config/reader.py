@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
 from modyn.core.config.pipeline import PipelineConfig
-from modyn.core.config.problems import Problem, problems_of
+from modyn.core.config.problems import Problem, problems_of, shown
 from modyn.core.config.published import Reading
 from modyn.core.config.schema import json_schema
-from modyn.core.config.source import Document, read_document, read_text, write_yaml
+from modyn.core.config.source import Document, Location, YamlMapping, read_document, read_text, write_yaml
 from modyn.core.errors import InvalidInputError, NotAvailableError
 
-__all__ = ["LoadedPipeline", "json_schema", "load_pipeline_file", "load_pipeline_text", "resolved_yaml"]
+__all__ = [
+    "LoadedPipeline",
+    "json_schema",
+    "load_evaluation_text",
+    "load_pipeline_file",
+    "load_pipeline_text",
+    "resolved_yaml",
+]
 
 
 @dataclass(frozen=True)
@@ -63,13 +72,57 @@ def load_pipeline_text(text: str, name: str) -> LoadedPipeline:
             Python is only compiled.
     """
     document = read_document(text, name)
+    return _load(document, document.tree)
+
+
+def load_evaluation_text(text: str, name: str, pipeline: PipelineConfig) -> LoadedPipeline:
+    """Reads an ``evaluation`` section for the models of a pipeline that is there.
+
+    Args:
+        text: YAML, the keys of the section; or a mapping that has the section, such as a pipeline file, of which
+            nothing else is looked at.
+        name: of the file, for messages.
+        pipeline: whose models they are. What the section leaves out, but for handlers, is as in its own section.
+
+    Returns:
+        The pipeline with this section in place of its own.
+
+    Raises:
+        InvalidInputError: with every problem, one a line, in the order of the file.
+    """
+    document = read_document(text, name)
+    nested = "evaluation" in document.tree
+    section = document.tree["evaluation"] if nested else document.tree
+    if not isinstance(section, YamlMapping):
+        raise InvalidInputError(f"{name}: evaluation: expected a mapping with handlers; got {shown(section)}")
+    tree = pipeline.model_dump(mode="json")
+    whole = YamlMapping(
+        {key: value for key, value in (tree["evaluation"] or {}).items() if key != "handlers"} | section
+    )
+    whole.location = section.location
+    document.problems = [
+        (location, text) for location, text in document.problems if not nested or location[:1] == ("evaluation",)
+    ]
+    return _load(document, {**tree, "evaluation": whole}, () if nested else ("evaluation",))
+
+
+def _load(document: Document, tree: Mapping[str, Any], above: Location = ()) -> LoadedPipeline:
+    """Checks a tree.
+
+    Args:
+        document: with lines and problems.
+        tree: the whole pipeline.
+        above: where in it the document is.
+    """
+    name = document.name
     reading = Reading()
     problems = [Problem(location, text) for location, text in document.problems]
     config = None
     try:
-        config = PipelineConfig.model_validate(document.tree, context=reading)
+        config = PipelineConfig.model_validate(tree, context=reading)
     except ValidationError as error:
-        problems += problems_of(error, PipelineConfig, document.tree)
+        found = problems_of(error, PipelineConfig, tree)
+        problems += [replace(problem, location=problem.location[len(above) :]) for problem in found]
     problems.sort(key=lambda problem: document.line_of(problem.location))
     wrong = [problem for problem in problems if not problem.planned]
     if wrong:

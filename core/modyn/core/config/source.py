@@ -221,6 +221,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 _Dumper.add_representer(str, _represent_text)
+_Dumper.add_representer(YamlMapping, yaml.SafeDumper.represent_dict)
 
 
 def write_yaml(tree: Mapping[str, Any]) -> str:

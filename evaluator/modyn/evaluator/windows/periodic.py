@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from modyn.core.durations import Duration
 from modyn.core.plugins.evaluation import WINDOW_STRATEGIES, Window, WindowContext, WindowStrategy
-from modyn.evaluator.windows.clipping import clipped, steps
+from modyn.evaluator.windows.clipping import UnixSeconds, clipped, end_of, steps
 from modyn.evaluator.windows.intervals import parse_interval
 
 
@@ -19,8 +19,9 @@ class PeriodicEvalStrategy(WindowStrategy):
     A window outside the data is left out.
 
     >>> strategy = PeriodicEvalStrategy(every="1m", interval="[-10s; +9s]")
-    >>> strategy.windows(WindowContext(first_timestamp=0, last_timestamp=100))
-    [Window(start=0, end=10, anchor=0), Window(start=50, end=70, anchor=60)]
+    >>> windows = strategy.windows(WindowContext(first_timestamp=0, last_timestamp=100))
+    >>> [(w.start, w.end, w.anchor) for w in windows]
+    [(0, 10, 0), (50, 70, 60)]
     """
 
     every: Duration = Field(description="Pause between two moments.")
@@ -28,10 +29,10 @@ class PeriodicEvalStrategy(WindowStrategy):
         description="Reach of a window around its moment, such as '[-2d; +2d]', '(-inf, +1y]' or '[0; +1w)'.",
         examples=["[-2d; +2d]", "(-inf, +1y]"],
     )
-    start_timestamp: NonNegativeInt | None = Field(
+    start_timestamp: UnixSeconds | None = Field(
         None, description="First moment, Unix seconds; by default the first timestamp of the data."
     )
-    end_timestamp: NonNegativeInt | None = Field(
+    end_timestamp: UnixSeconds | None = Field(
         None, description="No moment after this one (inclusive); by default the last timestamp of the data."
     )
 
@@ -54,6 +55,12 @@ class PeriodicEvalStrategy(WindowStrategy):
         interval = parse_interval(self.interval)
         start = context.first_timestamp if self.start_timestamp is None else self.start_timestamp
         end = context.last_timestamp if self.end_timestamp is None else self.end_timestamp
+        # Moments too far from the data for a window to reach them are skipped; the others keep their grid.
+        reach_before, reach_after = interval.around(0, 0)
+        if reach_after is not None:
+            start += max(0, (context.first_timestamp - reach_after - start) // self.every) * self.every
+        if reach_before is not None:
+            end = min(end, end_of(context) - reach_before)
         candidates = (
             clipped(context, *interval.around(moment, moment), anchor=moment)
             for moment in steps(start, end + 1, self.every, "every")

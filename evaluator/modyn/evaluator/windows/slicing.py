@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
 from modyn.core.durations import Duration
 from modyn.core.plugins.evaluation import WINDOW_STRATEGIES, Window, WindowContext, WindowStrategy
-from modyn.evaluator.windows.clipping import clipped, steps
+from modyn.evaluator.windows.clipping import UnixSeconds, clipped, end_of, steps
 
 
 @WINDOW_STRATEGIES.register("SlicingEvalStrategy")
@@ -19,10 +19,10 @@ class SlicingEvalStrategy(WindowStrategy):
     """
 
     eval_every: Duration = Field(description="Length of a window.")
-    eval_start_from: NonNegativeInt | None = Field(
+    eval_start_from: UnixSeconds | None = Field(
         None, description="Start of the first window, Unix seconds; by default the first timestamp of the data."
     )
-    eval_end_at: NonNegativeInt | None = Field(
+    eval_end_at: UnixSeconds | None = Field(
         None, description="End of the last window (exclusive); by default one second after the last timestamp."
     )
 
@@ -34,7 +34,7 @@ class SlicingEvalStrategy(WindowStrategy):
         return self
 
     def windows(self, context: WindowContext) -> list[Window]:
-        begin, stop = context.first_timestamp, context.last_timestamp + 1
+        begin, stop = context.first_timestamp, end_of(context)
         start = begin if self.eval_start_from is None else self.eval_start_from
         end = stop if self.eval_end_at is None else min(self.eval_end_at, stop)
         # Slices before the data would be dropped anyway; skipping them keeps the grid of `eval_start_from`.

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field, NonNegativeInt, field_validator
+from pydantic import Field, field_validator
 
 from modyn.core.plugins.evaluation import WINDOW_STRATEGIES, Window, WindowContext, WindowStrategy
-from modyn.evaluator.windows.clipping import clipped
+from modyn.evaluator.windows.clipping import UnixSeconds, clipped
 
 
 @WINDOW_STRATEGIES.register("StaticEvalStrategy")
 class StaticEvalStrategy(WindowStrategy):
-    """The windows of a list; ``null`` as the end means up to the end of the data.
+    """The windows of a list; ``null`` as the end means up to the end of the data. Equal windows count once.
 
     >>> strategy = StaticEvalStrategy(intervals=[(0, 100), (100, None)])
-    >>> strategy.windows(WindowContext(first_timestamp=50, last_timestamp=149))
-    [Window(start=50, end=100, anchor=50), Window(start=100, end=150, anchor=100)]
+    >>> [(w.start, w.end) for w in strategy.windows(WindowContext(first_timestamp=50, last_timestamp=149))]
+    [(50, 100), (100, 150)]
     """
 
-    intervals: list[tuple[NonNegativeInt, Annotated[int, Field(ge=0)] | None]] = Field(
+    intervals: list[tuple[UnixSeconds, UnixSeconds | None]] = Field(
         min_length=1, description="Pairs [start, end) in Unix seconds; end may be null."
     )
 
@@ -32,5 +30,5 @@ class StaticEvalStrategy(WindowStrategy):
         return intervals
 
     def windows(self, context: WindowContext) -> list[Window]:
-        candidates = (clipped(context, start, end) for start, end in self.intervals)
+        candidates = {clipped(context, start, end) for start, end in self.intervals}
         return sorted((w for w in candidates if w is not None), key=lambda w: (w.start, w.end))

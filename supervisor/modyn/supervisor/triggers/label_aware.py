@@ -121,6 +121,12 @@ class LabelAwareTrigger(InterruptibleTrigger):
     def _check_sources(self) -> Self:
         if self.metrics is not None and self.evaluation is not None:
             raise ValueError("metrics and evaluation.dataset.metrics say the same; keep metrics")
+        own = [metric for metric in self.scored_metrics if metric.user_code is not None]
+        if own:
+            raise ValueError(
+                f"metric {own[0].result_name} runs code of your own, which only evaluations do; name a built-in "
+                "metric, without evaluation_transformer_function"
+            )
         if self.label_timeout is not None and self.label_timeout <= (self.label_delay or 0):
             raise ValueError("label_timeout has to be longer than label_delay, or no label would ever count")
         return self

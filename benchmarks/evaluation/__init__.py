@@ -1,0 +1,1 @@
+"""Measurements of evaluation, one module a subject (see ``bench_evaluation``)."""
