@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CODE := client core evaluator models selector storage supervisor trainer_server tests examples benchmarks docs
 
-.PHONY: help install run test test-slow test-browser check format lint types proto proto-check bench study study-selection docs docs-check clean
+.PHONY: help install run test test-slow test-pandas test-browser check format lint types proto proto-check bench study study-selection docs docs-check clean
 
 help: ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -25,11 +25,16 @@ run: install ## Run the main job: the digits example, report in runs/digits
 	$(BIN)/python examples/digits/prepare.py
 	$(BIN)/modyn-client run examples/digits/pipeline.yaml --output runs/digits
 
-test: install ## Run all tests but the slow ones and those in a browser
-	$(BIN)/python -m pytest -m "not slow and not browser" --numprocesses 2
+test: install ## Run all tests but the slow ones and those that need a browser or pandas
+	$(BIN)/python -m pytest -m "not slow and not browser and not pandas" --numprocesses 2
 
 test-slow: install ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+# Beside the environment: installed there, Arrow would import it in every process, which takes a second.
+test-pandas: install ## Run the tests that need pandas
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps --upgrade --target $(VENV)/pandas pandas
+	PYTHONPATH=$(VENV)/pandas $(BIN)/python -m pytest -m pandas
 
 test-browser: install ## Check the HTML reports in a real browser (Chromium)
 	$(BIN)/python -m pytest -m browser

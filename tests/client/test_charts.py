@@ -107,6 +107,18 @@ def test_runs_are_laid_over_each_other_on_common_windows_alone() -> None:
     assert [len(np.asarray(line.get_xdata())) for line in axes.lines] == [19, 19]
 
 
+def test_long_intervals_do_not_press_the_scores_together() -> None:
+    from types import SimpleNamespace
+
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    axes.vlines([1, 2], [-3, -2], [4, 2])
+    points = [SimpleNamespace(score=score) for score in (0.8, 0.3)]
+    _keep_scores_apart(axes, points)  # type: ignore[arg-type]
+    assert axes.get_ylim() == pytest.approx((-0.2, 1.3))
+
+
 def test_the_front_joins_runs_that_no_other_beats() -> None:
     runs = []
     for number, (level, seconds) in enumerate([(0.6, 1.0), (0.7, 2.0), (0.65, 3.0), (0.8, 4.0)]):

@@ -168,7 +168,7 @@ def test_reports_and_comparisons_are_written_as_asked(runs: Runs, command: Calla
         command("report", runs.ids[0], "--data", str(data))
 
 
-@pytest.mark.slow
+@pytest.mark.pandas
 def test_the_notebook_of_the_documentation(runs: Runs, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     """On the server that is there; what is behind a `print` is what it prints."""
     monkeypatch.chdir(runs.pipeline.parent)

@@ -39,7 +39,8 @@ def test_an_interval_decides_what_counts_as_a_difference() -> None:
 
     assert "beats" in judged(0.002, 0.001, 0.003)
     assert "by 0.0020 [0.001, 0.003]" in judged(0.002, 0.001, 0.003)
-    assert "no better than" in judged(0.1, -0.01, 0.2)
+    assert "not clearly better than" in judged(0.1, -0.01, 0.2)
+    assert "no better than" in judged(-0.1, -0.2, 0.01)
     assert "0.1000 below" in judged(-0.1, -0.2, -0.05)
     assert "by 0.1000 [0.050, 0.200]" in judged(-0.1, -0.2, -0.05, greater=False)
     assert "0.1000 above" in judged(0.1, 0.05, 0.2, greater=False)
@@ -82,6 +83,11 @@ def test_what_is_known_beside_the_means_has_sections_of_its_own(capsys: pytest.C
     for part in ("0.7500 [0.700, 0.800]", "certified", "forgetting +0.1250", "39 more scores", "+1w", "measured"):
         assert part in shown
     assert shown.count("region=") == 11
+
+
+def test_brackets_in_failures_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report(report().model_copy(update={"failures": ["Accuracy[region=NSW]: no file [/data/x]"]}))
+    assert "failed: Accuracy[region=NSW]: no file [/data/x]" in capsys.readouterr().out
 
 
 def test_a_run_that_failed_before_its_first_trigger_has_no_table_of_zeros(capsys: pytest.CaptureFixture[str]) -> None:

@@ -150,7 +150,6 @@ def test_results_for_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [result.windows.num_rows, result.composite.num_rows, result.triggers.num_rows, result.cost.num_rows] == [
         1
     ] * 4
-    assert result.to_pandas("composite")["currently_active"].tolist() == [0.75]
     assert result.where() == ("weekly", "d", "Accuracy")
     with pytest.raises(InvalidInputError, match=r"no score \*/\*/F1; it has weekly/d/Accuracy"):
         result.plot("composite", metric="F1")
@@ -173,6 +172,12 @@ def test_results_for_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(builtins, "__import__", without_pandas)
     with pytest.raises(NotAvailableError, match=r"pip install pandas.*\.table\('composite'\)"):
         result.to_pandas("composite")
+
+
+@pytest.mark.pandas
+def test_a_table_as_a_data_frame() -> None:
+    result = PipelineResult(rich_report(), "pipeline: {name: demo}\n")
+    assert result.to_pandas("composite")["currently_active"].tolist() == [0.75]
 
 
 def test_every_picture_can_be_drawn() -> None:

@@ -77,6 +77,13 @@ def test_what_is_no_window_is_explained(text: str) -> None:
         window_strategy(text)
 
 
+def test_what_is_said_twice_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="eval_every: this key is given twice"):
+        window_strategy("{type: SlicingEvalStrategy, eval_every: 1w, eval_every: 2w}")
+    with pytest.raises(InvalidInputError, match="option 'topn' is given twice"):
+        metrics(["Accuracy:topn=1:topn=2"])
+
+
 def test_metrics() -> None:
     assert metrics(
         ["Accuracy, F1Score:average=weighted:num_classes=3", "{name: Accuracy, topn: 5},my.metrics:gain:scale=0.5"]

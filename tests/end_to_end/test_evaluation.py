@@ -18,9 +18,14 @@ import pytest
 import torch
 
 from modyn.client import Client
+from modyn.client.settings import evaluation_settings
+from modyn.core.catalog import Catalog
 from modyn.core.errors import ConflictError, InvalidInputError, ModynError, NotFoundError
+from modyn.core.plugins.evaluation import Window
 from modyn.core.report import Report
 from modyn.proto.supervisor_pb2 import Pipeline, PipelineEvent
+from modyn.supervisor.evaluation import Evaluations
+from modyn.supervisor.journal import Journal, WindowRow
 from tests.helpers.streams import DAY, START, drifting_table, pipeline_tree, project, write_pipeline
 
 TABLE = drifting_table()
@@ -32,9 +37,17 @@ MANUAL = {**EVERY_TWO_DAYS, "execution_time": "manual"}
 DAILY = {"name": "daily", "models": "matrix", "strategy": {"type": "SlicingEvalStrategy", "eval_every": "1d"}}
 
 
+BETWEEN = "BetweenTwoTriggersEvalStrategy"
+
+
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with Client.embedded(tmp_path_factory.mktemp("state")) as client:
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("state")
+
+
+@pytest.fixture(scope="module")
+def client(state: Path) -> Iterator[Client]:
+    with Client.embedded(state) as client:
         yield client
 
 
@@ -117,7 +130,7 @@ def test_a_handler_named_later_is_kept_under_its_name(client: Client, folder: Pa
 
 
 def test_windows_between_triggers_are_those_of_all_trainings(client: Client, folder: Path) -> None:
-    between = {"name": "between", "models": "matrix", "strategy": {"type": "BetweenTwoTriggersEvalStrategy"}}
+    between = {"name": "between", "models": "matrix", "strategy": {"type": BETWEEN}}
     at_the_end = client.report(replay(client, folder, between))
     at_once = client.report(replay(client, folder, {**between, "execution_time": "after_training"}))
     firsts = [trigger.first_timestamp for trigger in at_the_end.triggers]
@@ -125,6 +138,37 @@ def test_windows_between_triggers_are_those_of_all_trainings(client: Client, fol
     assert of_handler(at_once, "between") == of_handler(at_the_end, "between")
     assert at_once.cost.bytes_read > at_once.cost.samples_trained
     assert at_once.cost.model_bytes > 0
+
+
+def test_windows_that_an_interrupted_pipeline_laid_too_early_go(client: Client, folder: Path, state: Path) -> None:
+    between = {"name": "between", "execution_time": "after_training", "strategy": {"type": BETWEEN}}
+    pipeline_id = replay(client, folder, between)
+    before = client.report(pipeline_id)
+    journal = Journal(Catalog(f"sqlite:///{state / 'catalog.db'}"))
+    early = Window(int(before.triggers[0].last_timestamp or 0) + 1, int(TIMES[-1]) + 1, 0)
+    rest = WindowRow("between", "drifting", early, 3, 0, baselines=True)
+    journal.add_scores(int(pipeline_id), [rest], [])
+    assert len(client.report(pipeline_id).windows) == len(before.windows) + 1
+    evaluate(client, pipeline_id)
+    assert client.report(pipeline_id).windows == before.windows
+
+
+def test_a_model_whose_evaluation_fails_can_be_evaluated_later(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> float:
+        raise InvalidInputError("the evaluation is wrong")
+
+    at_once = {**DAILY, "execution_time": "after_training"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluations, "after_training", fail)
+        pipeline_id = client.submit(write_pipeline(folder, evaluation={"handlers": [at_once]}))
+        ended = client.wait(pipeline_id)
+    assert (ended.status, ended.error.message) == (Pipeline.FAILED, "the evaluation is wrong")
+    [trigger] = client.report(pipeline_id).triggers
+    assert (trigger.model is None, trigger.error) == (False, None)
+    evaluate(client, pipeline_id)
+    assert len(client.report(pipeline_id).evaluations) == 12
 
 
 def outputs(client: Client, report: Report) -> list[npt.NDArray[np.float32]]:
@@ -160,6 +204,18 @@ def test_scores_equal_a_computation_by_hand(client: Client, folder: Path) -> Non
     assert matrix == {
         (trigger, day): pytest.approx(right[trigger][days == day].mean()) for trigger in range(3) for day in range(12)
     }
+    evaluate(client, pipeline_id, {"handlers": [{**DAILY, "name": "at once"}], "confidence": None})
+    added = client.report(pipeline_id).evaluation
+    assert added is not None
+    assert added.training_latency == "modelled"
+    assert [(h.name, h.training_latency, h.confidence) for h in added.handlers] == [
+        ("daily", "modelled", 0.95),
+        ("offsets", "modelled", 0.95),
+        ("at once", "zero", None),
+    ]
+    assert [text for name, text in evaluation_settings(client.report(pipeline_id)) if name == "but at once"] == [
+        "zero: a model counts as active at once; no intervals"
+    ]
     # 2.5 days after days 3, 6 and 9, none while another runs
     assert [t.live_from for t in report.triggers] == [START + n * DAY for n in (5.5, 8.5, 11.5)]
     active = {day: 0 if day < 9 else 1 for day in range(6, 12)}

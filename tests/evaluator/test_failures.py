@@ -39,6 +39,10 @@ class Raises(Odd):
             raise RuntimeError("too hot")
         return super().forward(x)
 
+class Huge(Odd):
+    def forward(self, x):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
 class Tuple(Odd):
     def forward(self, x):
         return super().forward(x), 1
@@ -95,6 +99,10 @@ def test_a_model_whose_weights_do_not_fit_fails_alone(server: EvaluationServer, 
     ("model", "said"),
     [
         ("odd:Raises", "forward pass raised RuntimeError: too hot"),
+        (
+            "odd:Huge",
+            r"cpu ran out of memory with evaluation.datasets\[\].batch_size 16 \(.*9 bytes\); make it smaller",
+        ),
         ("odd:Tuple", "returned a tuple; expected a tensor"),
         ("odd:Transposed", r"returned shape \[3, 16\] for 16 samples; expected \[16, outputs\]"),
         ("odd:Nothing", "no attribute 'Nothing'"),

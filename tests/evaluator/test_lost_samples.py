@@ -36,6 +36,17 @@ def parse(columns):
     return x
 """
 
+FAILING = """
+from modyn.models.modules.mlp import mlp
+
+class Failing(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(*mlp(4, [8], 3, "relu", 0.0))
+
+    def forward(self, x):
+        raise RuntimeError("too hot")
+"""
+
 
 def plain_dataset(server: EvaluationServer) -> str:
     return server.dataset(LABELS, np.arange(N), **COLUMNS)
@@ -113,6 +124,16 @@ def test_more_bad_samples_than_are_looked_for_one_by_one(server: EvaluationServe
     answer = server.evaluate(name, windows, {model: [0, 1, 2]}, data={"parser": "picky:parse"}, root=tmp_path)
     assert answer.values() == {key: value for key, value in plain.values().items() if key[1] != 1}
     assert "of 4000 samples (keys 1008, 1010, 1012, 1014, 1016, …)" in answer.failed_windows["", 1]
+
+
+def test_a_bad_sample_and_a_model_that_fails_leave_the_baselines(server: EvaluationServer, tmp_path: Path) -> None:
+    (tmp_path / "picky.py").write_text(PICKY + FAILING)
+    name = server.dataset(LABELS, np.arange(N), **{**COLUMNS, "x2": np.where(np.arange(N) == 3, np.nan, COLUMNS["x2"])})
+    model, data = server.model(1), {"parser": "picky:parse"}
+    section = {"id": "picky:Failing", "config": {}}
+    answer = server.evaluate(name, WINDOWS, {model: range(5)}, model=section, data=data, root=tmp_path, baselines=True)
+    assert "too hot" in answer.failures[model]
+    assert {subject for subject, _ in answer.scores} == BASELINES
 
 
 # ------------------------------------------------------------------------------------------------ reading

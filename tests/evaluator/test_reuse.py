@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modyn.evaluator.outcomes import ModelOutcomes
+from modyn.core.errors import UnavailableError
+from modyn.evaluator import store
+from modyn.evaluator.outcomes import ModelOutcomes, OutcomeFile, OutcomeWriter
 from modyn.evaluator.predictions import Predictions
 from modyn.evaluator.tables import outcomes
 from modyn.proto.common_pb2 import CollectGarbageRequest
@@ -250,6 +254,34 @@ def test_damaged_files_are_made_again(fresh_server: EvaluationServer, damage: st
         file.write_bytes(data[:half] if damage == "truncated" else data[:half] + b"\xff" * 8 + data[half + 8 :])
     again = ask(server, name, (0, 60))
     assert (again.reused, again.values()) == (0, first.values())
+    assert ask(server, name, (0, 60)).predictions == 0
+
+
+def test_outcome_files_in_use_occupy_no_file_descriptors(tmp_path: Path) -> None:
+    path = tmp_path / "file.arrow"
+    writer = OutcomeWriter(path, 2)
+    writer.write("m", np.arange(9), np.arange(9) + 1, np.ones((9, 2), dtype=np.float32))
+    writer.close()
+    before = set(os.listdir("/proc/self/fd"))
+    said = OutcomeFile(path).of("m")
+    assert set(os.listdir("/proc/self/fd")) <= before
+    path.unlink()
+    assert (said.predictions.tolist(), said.scores is not None and said.scores.sum()) == (list(range(1, 10)), 18)
+
+
+def test_what_is_stored_outlives_a_machine_that_can_open_no_more_files(
+    fresh_server: EvaluationServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path) -> str:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    server, name = fresh_server, dataset(fresh_server)
+    ask(server, name, (0, 60))
+    server.restart()
+    monkeypatch.setattr(store, "digest_file", full)
+    with pytest.raises(UnavailableError, match="Too many open files; try again"):
+        ask(server, name, (0, 60))
+    monkeypatch.undo()
     assert ask(server, name, (0, 60)).predictions == 0
 
 

@@ -14,9 +14,10 @@ from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeySet
 from modyn.core.values import to_value
 from modyn.evaluator.finding import read_evaluation_samples
+from modyn.evaluator.known_labels import known_labels
 from modyn.evaluator.recent import Columns, RecentColumns
 from modyn.evaluator.request import FIRST_SECOND, LAST_SECOND, Span
-from modyn.evaluator.samples import Samples, class_labels, label_bytes, number_labels
+from modyn.evaluator.samples import AS_INGESTED, Samples, class_labels, label_bytes, number_labels
 from modyn.proto.evaluator_pb2 import CERTIFICATION_UNSPECIFIED, CERTIFIED, CROSS_VALIDATION
 from modyn.proto.storage_pb2 import CompactDatasetRequest, DeleteSamplesRequest, IngestRequest, RegisterDatasetRequest
 from modyn.storage.reader import set_labels
@@ -98,6 +99,21 @@ def test_labels_as_known_equal_a_slow_oracle(server: EvaluationServer, seed: int
             assert fewer.data_digest(index) == samples.data_digest(index)
 
 
+def test_only_windows_with_labels_that_came_after_them_are_read_anew() -> None:
+    times, label_times = np.arange(40), np.full(40, AS_INGESTED)
+    label_times[[2, 12, 25]] = [10, 21, 35]
+    columns = Columns(times, times, pa.array(times % 3), label_times, np.zeros(40, dtype=np.bool_))
+    asked: list[Span] = []
+
+    def at_end(span: Span) -> Columns:
+        asked.append(span)
+        return columns.within(span)
+
+    windows = (*(Span(start, start + 10) for start in range(0, 40, 10)), Span(0, 40), ALWAYS)
+    assert known_labels(columns, windows, 0, at_end).known is not None
+    assert asked == [Span(10, 20), Span(20, 30)]
+
+
 def test_without_later_labels_the_delay_alone_decides(server: EvaluationServer) -> None:
     name = server.dataset(np.arange(5), np.arange(0, 50, 10), x0=np.zeros(5, np.float32))
     samples = find(server, name, Span(0, 30), Span(0, LAST_SECOND), labels_as_known=True, label_delay=15)
@@ -167,6 +183,12 @@ def test_labels_as_numbers() -> None:
             number_labels(labels, "d")
     with pytest.raises(InvalidInputError, match="integer classes"):
         class_labels(pa.array([0.5]), "d")
+
+
+def test_no_labels_are_classes_whatever_their_type() -> None:
+    """A label transformer may make classes of lists, and there may be nothing for it to do."""
+    for kind in (pa.list_(pa.float32()), pa.list_(pa.float32(), 3), pa.string(), pa.float64(), pa.int8()):
+        assert class_labels(pa.array([], kind), "d").dtype == np.int64
 
 
 def test_label_bytes_tell_labels_apart() -> None:
@@ -285,7 +307,7 @@ def test_columns_from_before_the_first_later_label_go_with_those_after_it(server
     assert samples.known is not None
     assert samples.known[0].rows.tolist() == [0, 1, 2, 3, 4, 5]
     assert samples.known_at.tolist() == list(range(15, 25))
-    assert stub.calls["ReadColumns"] == 1  # what was known at the end of the window
+    assert stub.calls["ReadColumns"] == 0  # nothing but the delay kept a label from being known at the end
 
 
 def test_the_least_recently_used_columns_are_forgotten() -> None:

@@ -288,6 +288,19 @@ def test_metrics_of_all_samples_at_once_have_no_intervals_for_many_samples(monke
         assert all(own.metrics[1].HasField("low") for own in scores)
 
 
+def test_metrics_that_are_sums_have_no_intervals_for_very_many_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = random_outcomes(np.random.default_rng(0), 200)
+    plugins = metrics({"name": "F1Score"}, {"name": "Accuracy"})
+    about = truth([(0, 100), (100, 200)], data.labels)
+    plain, _ = score(data, [0, 1], about, plugins)
+    monkeypatch.setattr(window_values, "MAX_INTERVAL_STATISTICS", 2 * 3 * 4)
+    for windows, expected in (([0], True), ([0, 1], False)):
+        scores, _ = score(data, windows, about, plugins, ScoringOptions(0.95))
+        assert [own.metrics[0].HasField("low") for own in scores] == [expected] * len(windows)
+        assert all(own.metrics[1].HasField("low") for own in scores)
+        assert [values(own) for own in scores] == [values(own) for own in plain[: len(windows)]]
+
+
 # ------------------------------------------------------------------------------------------------ failures
 
 
@@ -344,6 +357,18 @@ def test_a_metric_that_fails_everywhere_says_so_once() -> None:
     messages = [event.message for event in events if isinstance(event, EvaluateFailure)]
     assert len(messages) == len(BASELINES)
     assert messages[0].startswith("baseline majority_class: metric F1Score")
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_label_that_is_no_number_makes_its_windows_undefined_alone(odd: float) -> None:
+    data = random_outcomes(np.random.default_rng(0), 100)
+    assert data.targets is not None
+    data.targets[70, 1] = odd
+    plugins = metrics({"name": "R2"}, {"name": "MeanSquaredError"})
+    about = truth([(0, 50), (40, 100), (71, 100)], data.labels, targets=data.targets)
+    scores, failures = score(data, [0, 1, 2], about, plugins)
+    assert not failures
+    assert [[value is None for value in values(own).values()] for own in scores] == [[own == 1] * 2 for own in range(3)]
 
 
 def test_what_is_infinite_has_no_value() -> None:

@@ -72,6 +72,9 @@ def raises_on_one(outcomes):
 def changes(outcomes):
     outcomes.labels[:] = 0
 
+def spoils(outcomes):
+    outcomes.probabilities[:] = 0
+
 def dies_on_one(outcomes):
     if len(outcomes) == 1:
         print("last words", flush=True)
@@ -264,6 +267,18 @@ def test_what_is_no_number_is_a_failure_of_that_metric(server: EvaluationServer,
         assert not failure.HasField("window")  # it is the same for all of them
     assert set(said.of("nan").values()) == set(said.of("none").values()) == {None}
     assert len(said.of("Accuracy")) == 4
+
+
+def test_what_one_metric_does_to_its_arrays_no_other_sees(server: EvaluationServer, name: str, root: Path) -> None:
+    """Slices, and windows that leave gaps, are copies; they cannot be written to either."""
+    model, metrics = server.model(5), [own("changes"), own("spoils", scores=True), own("share")]
+    windows: list[tuple[int | None, int | None]] = [(0, 20), (30, 50)]
+    request = server.request(name, windows, {model: [0, 1]}, metrics=metrics, data=PARSED, root=root, slices=["kind"])
+    said = ask(server, request)
+    assert {failure.metric for failure in said.failures} == {"changes", "spoils"}
+    assert not any(name.startswith(("changes", "spoils")) for _, _, name in said.values)
+    alone = ask(server, server.request(name, windows, {model: [0, 1]}, slices=["kind"], data=PARSED))
+    assert {value for key, value in said.values.items() if "share" in key[2]} == set(alone.values.values())
 
 
 def test_one_window_fails_alone(server: EvaluationServer, name: str, root: Path) -> None:

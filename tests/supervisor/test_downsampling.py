@@ -14,6 +14,7 @@ from modyn.core.report import BaselineKind, DownsamplingPart, Report, without_vo
 from modyn.supervisor import journal as j
 from modyn.supervisor.journal import Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
 from modyn.supervisor.report import build_report
+from modyn.supervisor.rows import MetricRow
 
 YAML = """
 pipeline: {name: p}
@@ -168,7 +169,7 @@ def test_baselines_stand_beside_it_the_last_of_each_kind(catalog: Catalog) -> No
     assert (uniform.train_seconds, uniform.total_seconds) == (1.0, 1.625), "reused: with the original cost"
     assert uniform.composite == {"h": {"d": {"Accuracy": 0.625}}}
     assert (
-        "With as many passes it scores 0.7500 and the highest baseline (a uniform sample) 0.6250: higher. "
+        "With as many passes it scores 0.7500 and the best baseline (a uniform sample) 0.6250: better. "
         "Besides those passes it scored 300 samples and trained models for comparison on 50, which baselines do not."
     ) in section(journal, main).verdict
     assert section(journal, other).baselines == []
@@ -179,13 +180,14 @@ def test_baselines_stand_beside_it_the_last_of_each_kind(catalog: Catalog) -> No
 @pytest.mark.parametrize(
     ("own", "baseline", "says"),
     [
-        ({"Accuracy": 0.5}, {"Accuracy": 0.5625}, "it scores 0.5000 and a uniform sample 0.5625: lower."),
+        ({"Accuracy": 0.5}, {"Accuracy": 0.5625}, "it scores 0.5000 and a uniform sample 0.5625: worse."),
         ({"Accuracy": 0.5}, {"Accuracy": 0.504}, "no difference."),
         (
             {"Accuracy": 0.5, "F1Score": 0.5, "RocAuc": 0.5},
             {"Accuracy": 0.25, "F1Score": 0.75, "RocAuc": 0.5},
-            "above every baseline in 1 of 3 scores, below one in 1.",
+            "better than every baseline in 1 of 3 scores, worse than one in 1.",
         ),
+        ({"LogLoss": 0.5, "LogLoss#1": 0.5}, {"LogLoss": 0.25, "LogLoss#1": 0.75}, "a uniform sample 0.2500: worse."),
         ({"Accuracy": 0.5}, {"Accuracy": None}, "No score can be compared with a baseline."),
         ({}, {}, "No score can be compared with a baseline."),
     ],
@@ -195,6 +197,7 @@ def test_verdicts_on_scores(
 ) -> None:
     journal = Journal(catalog)
     main = pipeline(journal, SCORED, scores=own)
+    journal.add_metrics(main.id, [MetricRow("h", "d", "LogLoss", "digest", greater_is_better=False)])
     pipeline(
         journal, replace(PLAIN, last_timestamp=9, trigger_index=0), baseline="uniform", of=main.id, scores=baseline
     )

@@ -14,10 +14,13 @@ from modyn.core.plugins.evaluation import Window
 from modyn.core.plugins.triggers import Evaluation, Finding
 from modyn.core.report import FindingPart, IntervalPart, Report, without_volatile
 from modyn.evaluator.uncertainty import mean_interval
+from modyn.proto.evaluator_pb2 import MetricValue, WindowScores
 from modyn.supervisor import journal as j
+from modyn.supervisor.answers import Answers, Target
+from modyn.supervisor.evaluation import Done
 from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
 from modyn.supervisor.report import build_report
-from modyn.supervisor.rows import ConfusionRow, MetricRow
+from modyn.supervisor.rows import ConfusionRow, FailureRow, MetricRow
 from modyn.supervisor.score_tables import Scored
 
 YAML = """
@@ -262,6 +265,55 @@ def test_a_report_reads_back_and_its_volatile_part_can_be_left_out(catalog: Cata
     assert kept["pipeline"]["name"] == "p"
     assert "train_seconds" not in kept["cost"]
     assert all("reused" not in trigger and trigger["seconds"] == {} for trigger in kept["triggers"])
+
+
+def test_scores_of_a_trigger_that_is_not_journaled_yet_are_left_out(catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    row = journal.create_pipeline(PipelineRow(0, "p", "d", j.INTERRUPTED, False, YAML, "event", 1.0, [], ended_at=2.0))
+    journal.add_triggers(row.id, [TriggerRow(0, 9, "r", 5, last_timestamp=9, model="m")], trigger_state={})
+    window = Window(10, 20, 10)
+    subjects = ("trigger:0", "trigger:1", "baseline:last_label")
+    scores = [ScoreRow("h", "d", window, subject, "Accuracy", 0.5) for subject in subjects]
+    journal.add_scores(row.id, [WindowRow("h", "d", window, 4, 0)], scores)
+    report = build_report(journal, row)
+    assert [score.trigger for score in report.evaluations] == [0]
+    assert report.windows[0].scores["Accuracy"].baselines == {"last_label": 0.5}
+
+
+def test_what_failed_is_not_done(catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    row = journal.create_pipeline(PipelineRow(0, "p", "d", j.COMPLETED, False, YAML, "event", 1.0, [], ended_at=2.0))
+    windows = [Window(start, start + 10, start) for start in (0, 10, 20)]
+    rows = [WindowRow("h", "d", window, 4, 0, baselines=True) for window in windows]
+    scores = [ScoreRow("h", "d", window, f"trigger:{i}", "Accuracy", 0.5) for window in windows for i in range(3)]
+    journal.add_scores(row.id, rows, scores)
+    of_model = FailureRow("gone", handler="h", dataset="d", trigger_index=2)
+    of_metric = FailureRow("no", handler="h", dataset="d", trigger_index=0, start=0, end=10, metric="Accuracy")
+    of_baseline = FailureRow("no", handler="h", dataset="d", start=10, end=20, metric="Accuracy")
+    elsewhere = FailureRow("no", handler="other", dataset="d")
+    journal.add_failures(row.id, [of_model, of_metric, of_baseline, elsewhere, FailureRow("of an earlier release")])
+    done = Done.of_journal(journal, row.id)
+    assert done.pairs == {("h", "d", windows[0], 1), *(("h", "d", windows[2], index) for index in (0, 1))}
+    assert done.baselines == {("h", "d", windows[0]), ("h", "d", windows[2])}
+
+
+def test_windows_whose_data_changed_since_other_models_were_scored_are_found(catalog: Catalog) -> None:
+    journal = Journal(catalog)
+    row = journal.create_pipeline(PipelineRow(0, "p", "d", j.COMPLETED, False, YAML, "event", 1.0, [], ended_at=2.0))
+    windows = [Window(start, start + 10, start) for start in (0, 10, 20)]
+    rows = [WindowRow("h", "d", window, 4, 0, data_digest="old") for window in windows]
+    journal.add_scores(row.id, rows, [ScoreRow("h", "d", w, "trigger:0", "Accuracy", 0.5) for w in windows[:2]])
+    digests = Done.of_journal(journal, row.id).digests
+    assert digests == {("h", "d", window): "old" for window in windows[:2]}
+    targets = [Target("h", window, frozenset({0, 1, 2})) for window in windows]
+    answers = Answers(journal, row.id, "d", targets, {0: "m", 1: "n", 2: "n"}, digests=digests)
+    for place, digest in enumerate(("old", "new", "new")):
+        value = MetricValue(name="Accuracy", value=0.25)
+        answers.scores(WindowScores(model="n", window=place, num_samples=4, data_digest=digest, metrics=[value]))
+    answers.write()
+    assert answers.outdated == {("h", windows[1])}
+    scored = {(score.subject, score.value) for score in journal.scores(row.id) if score.window == windows[0]}
+    assert scored == {("trigger:0", 0.5), ("trigger:1", 0.25), ("trigger:2", 0.25)}, "two triggers with one model"
 
 
 class BusyJournal(Journal):

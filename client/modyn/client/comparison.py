@@ -29,6 +29,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+RUN_OPTIONS = ("mode", "order", "simulated", "start", "stop", "start_key", "end_key", "maximum_triggers")
+"""Of a run, what decides beside its pipeline what is trained and scored."""
+
+_SETTINGS = ("training_latency", "labels", "label_delay")
+"""Of an evaluation, what decides which model is scored on what."""
+
+
 @dataclass(frozen=True, eq=False)
 class ComparedRun:
     """One of the runs.
@@ -269,8 +276,7 @@ def _identity(yaml: str, report: Report) -> str:
     tree: dict[str, Any] = dict(read_document(yaml, f"pipeline {report.pipeline.id}").tree)
     tree.pop("pipeline", None)
     tree["training"] = {key: value for key, value in (tree.get("training") or {}).items() if key != "seed"}
-    options = ("mode", "order", "simulated", "start", "stop", "start_key", "end_key", "maximum_triggers")
-    return json.dumps([tree, report.run.model_dump(include=set(options))], sort_keys=True)
+    return json.dumps([tree, report.run.model_dump(include=set(RUN_OPTIONS))], sort_keys=True)
 
 
 def _notices(reports: Sequence[Report]) -> list[str]:
@@ -280,19 +286,36 @@ def _notices(reports: Sequence[Report]) -> list[str]:
         for report in reports
         if report.pipeline.status != "completed"
     ]
-    for key in ("training_latency", "labels", "label_delay"):
-        values = {str(getattr(r.evaluation, key)): r.pipeline.id for r in reports if r.evaluation is not None}
-        if len(values) > 1:
-            said = ", ".join(f"{value} (pipeline {pipeline})" for value, pipeline in values.items())
+    return notices + _different_settings(reports) + _different_metrics(reports) + _different_data(reports)
+
+
+def _different_settings(reports: Sequence[Report]) -> list[str]:
+    """Of the section in the YAML, or of handlers of one name, which may have been added with others."""
+    found: dict[str, dict[str, dict[str, str]]] = {key: defaultdict(dict) for key in _SETTINGS}
+    for report in reports:
+        part = report.evaluation
+        for key in _SETTINGS if part is not None else ():
+            found[key][""][str(getattr(part, key))] = report.pipeline.id
+            for handler in part.handlers if part is not None else ():
+                if handler.training_latency is not None:
+                    found[key][handler.name][str(getattr(handler, key))] = report.pipeline.id
+    notices: list[str] = []
+    for key, by_handler in found.items():
+        different = next((values for values in by_handler.values() if len(values) > 1), None)
+        if different is not None:
+            said = ", ".join(f"{value} (pipeline {pipeline})" for value, pipeline in different.items())
             notices.append(f"the runs were evaluated with different evaluation.{key}: {said}")
-    return notices + _different_metrics(reports) + _different_data(reports)
+    return notices
 
 
 def _different_metrics(reports: Sequence[Report]) -> list[str]:
-    digests: dict[tuple[str, str], set[str]] = defaultdict(set)
+    digests: dict[tuple[str, str], set[frozenset[str]]] = defaultdict(set)
     for report in reports:
+        of_run: dict[tuple[str, str], set[str]] = defaultdict(set)  # handlers of one run may have different ones
         for metric in report.evaluation.metrics if report.evaluation is not None else ():
-            digests[metric.dataset, metric.name].add(metric.digest)
+            of_run[metric.dataset, metric.name].add(metric.digest)
+        for key, own in of_run.items():
+            digests[key].add(frozenset(own))
     return [
         f"{metric} on {dataset} is not configured alike in all runs, or its code differs: its values mean different "
         "things"

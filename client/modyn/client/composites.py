@@ -28,9 +28,7 @@ def detailed_scores(metrics: Mapping[str, CompositeScore]) -> list[tuple[ScoreNa
     """Those of slices and single classes, of one handler and dataset, sorted."""
     named = ((ScoreName.parse(name), score) for name, score in metrics.items())
     found = [(name, score) for name, score in named if not name.is_whole]
-    return sorted(
-        found, key=lambda item: (item[0].metric, item[0].slice, item[0].label is not None, item[0].label or 0)
-    )
+    return sorted(found, key=lambda item: _order(item[0]))
 
 
 def _order(name: ScoreName) -> tuple[str, str, bool, int]:

@@ -263,7 +263,7 @@ TABLES: dict[str, ResultTable] = {
                 "The window strategy with every default filled in, as JSON.",
                 lambda part: json.dumps(part.strategy, sort_keys=True),
             ),
-            *fields(HandlerPart, "added_at"),
+            *fields(HandlerPart, "added_at", "training_latency", "labels", "label_delay", "confidence"),
         ],
         lambda report: [] if report.evaluation is None else report.evaluation.handlers,
     ),

@@ -15,18 +15,41 @@ _LABELS = {"newest": "the newest labels", "known": "the labels that were known a
 
 
 def evaluation_settings(report: Report) -> list[tuple[str, str]]:
-    """Training latency, labels and confidence level; nothing without an evaluation."""
+    """Training latency, labels and confidence level; nothing without an evaluation. Of handlers that were added with
+    other settings, what differs."""
     part = report.evaluation
     if part is None:
         return []
-    latency = _LATENCIES.get(part.training_latency, "")
-    labels = _LABELS.get(part.labels, part.labels)
-    if part.label_delay is not None:
-        labels += f"; labels are known {format_duration(part.label_delay)} after their samples"
     rows = [
-        ("training latency", f"{part.training_latency}: {latency}" if latency else part.training_latency),
-        ("scored with", labels),
+        ("training latency", _latency(part.training_latency)),
+        ("scored with", _labels(part.labels, part.label_delay)),
     ]
     if part.confidence is not None:
-        rows.append(("intervals", f"{part.confidence:.4g} confidence, block bootstrap over windows"))
+        rows.append(("intervals", _intervals(part.confidence)))
+    for handler in part.handlers:
+        if handler.training_latency is None or handler.labels is None:  # of an earlier report
+            continue
+        own = []
+        if handler.training_latency != part.training_latency:
+            own.append(_latency(handler.training_latency))
+        if (handler.labels, handler.label_delay) != (part.labels, part.label_delay):
+            own.append("scored with " + _labels(handler.labels, handler.label_delay))
+        if handler.confidence != part.confidence:
+            own.append("no intervals" if handler.confidence is None else _intervals(handler.confidence))
+        if own:
+            rows.append((f"but {handler.name}", "; ".join(own)))
     return rows
+
+
+def _latency(latency: str) -> str:
+    said = _LATENCIES.get(latency)
+    return latency if said is None else f"{latency}: {said}"
+
+
+def _labels(labels: str, delay: int | None) -> str:
+    said = _LABELS.get(labels, labels)
+    return said if delay is None else f"{said}; labels are known {format_duration(delay)} after their samples"
+
+
+def _intervals(confidence: float) -> str:
+    return f"{confidence:.4g} confidence, block bootstrap over windows"

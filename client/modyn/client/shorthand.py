@@ -9,7 +9,7 @@ from typing import Any
 import typer
 
 from modyn.client.options import parse_time
-from modyn.core.config.source import read_document
+from modyn.core.config.source import dotted, read_document
 from modyn.core.errors import InvalidInputError
 
 WINDOWS_EXPECTED = (
@@ -92,6 +92,10 @@ def _metric(text: str) -> dict[str, Any]:
     misplaced = any("=" not in part for part in parts[first:])
     if misplaced or not _METRIC_NAME.fullmatch(name) or not all(key.strip() and value for key, _, value in options):
         raise InvalidInputError(f"{where}: {METRICS_EXPECTED}")
+    keys = [key.strip() for key, _, _ in options]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InvalidInputError(f"{where}: option {key!r} is given twice; keep one")
     return {"name": name} | {key.strip(): _scalar(value, where) for key, _, value in options}
 
 
@@ -108,9 +112,12 @@ def _split(text: str) -> Iterator[str]:
 
 def _mapping(text: str, where: str, expected: str) -> dict[str, Any]:
     try:
-        return dict(read_document(text, where).tree)
+        document = read_document(text, where)
     except InvalidInputError as error:
         raise InvalidInputError(f"{error.message}; {expected}") from error
+    for location, problem in document.problems:  # such as a key that is given twice
+        raise InvalidInputError(f"{where}: {dotted(location)}: {problem}; {expected}")
+    return dict(document.tree)
 
 
 def _scalar(text: str, where: str) -> Any:

@@ -58,7 +58,7 @@ def print_report(report: Report) -> None:
     print_scores(out, report)
     _print_downsampling(out, report)
     for failure in report.failures:
-        out.print(f"failed: {failure}", soft_wrap=True)
+        out.print(f"failed: {failure}", soft_wrap=True, markup=False)
 
 
 def _print_facts(out: Console, report: Report) -> None:
@@ -207,9 +207,9 @@ def print_pipelines(pipelines: Sequence[Pipeline]) -> None:
     for p in pipelines:
         table.add_row(
             p.id,
-            p.name,
+            escape(p.name),
             status_name(p),
-            p.dataset,
+            escape(p.dataset),
             mode_name(p),
             f"{p.num_triggers:,}",
             f"{p.samples_seen:,}",
@@ -238,7 +238,7 @@ def print_pipeline(p: Pipeline) -> None:
         rows.append(("error", p.error.message))
     rows += [("notice", notice) for notice in p.notices]
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console().print(table)
 
 

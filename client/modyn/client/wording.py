@@ -82,7 +82,8 @@ def interpretation(score: CompositeScore) -> str:
         significant = abs(gain) > INSIGNIFICANT * (1 if score.greater_is_better else abs(value))
     if not significant:
         why = f" (the difference is {gain:+.4f}{of_it})" if of_it else ""
-        return f"{counted} That is no better than {what}{why}: the figure shows no skill of the models."
+        how = "not clearly" if gain > 0 and of_it else "no"
+        return f"{counted} That is {how} better than {what}{why}: the figure shows no skill of the models."
     if gain > 0:
         return f"{counted} The pipeline beats {what} by {gain:.4f}{of_it}."
     behind = f"{-gain:.4f} below" if score.greater_is_better else f"{-gain:.4f} above"

@@ -113,7 +113,7 @@ class TriggerPart(_Part):
     live_from: float | None = volatile(
         None,
         description="When the model could have been live, on the clock of the data, Unix seconds: when it fired if "
-        "`training_latency` is zero, else when its training would have ended.",
+        "`training_latency` of `evaluation` is zero, else when its training would have ended.",
     )
     reused: bool = volatile(description="An earlier training of the same inputs was used.")
     first_batch_ms: float | None = volatile(description="From the firing to the first training batch.")
@@ -265,10 +265,16 @@ class HandlerPart(_Part):
     models: str = Field(description="composite, active, training or matrix.")
     strategy: dict[str, Any] = Field(description="The window strategy with every default filled in.")
     added_at: float | None = volatile(None, description="When `evaluate` added it, Unix seconds; null: in the YAML.")
+    training_latency: str | None = Field(
+        None, description="As of `evaluation`, which one that was added may differ from; null: of an earlier report."
+    )
+    labels: str | None = Field(None, description="Likewise.")
+    label_delay: int | None = Field(None, description="Likewise, in seconds.")
+    confidence: float | None = Field(None, description="Likewise.")
 
 
 class EvaluationPart(_Part):
-    """How the pipeline was evaluated."""
+    """How the pipeline was evaluated: by its YAML, or without handlers there as by the first that was added."""
 
     handlers: list[HandlerPart] = Field(description="Those of the YAML, then those that were added later.")
     metrics: list[MetricPart] = Field(description="By dataset.")
@@ -341,12 +347,17 @@ class CostPart(_Part):
     start_seconds: float = volatile(0.0, description="Waiting for the first batch of trainings, selection excluded.")
     store_seconds: float = volatile(0.0, description="Serialising and storing models.")
     train_seconds_reused: float = volatile(0.0, description="Part of `train_seconds` that earlier runs spent.")
-    evaluate_seconds_reused: float = volatile(0.0, description="Part of `evaluate_seconds` that earlier runs spent.")
+    evaluate_seconds_reused: float = volatile(
+        0.0,
+        description="Part of `evaluate_seconds` that predictions once took which were used again, whoever made them.",
+    )
     gpu_seconds: float = volatile(0.0, description="GPUs held by trainings times the seconds they were held.")
     bytes_read: int = volatile(0, description="Payload read from storage by trainings and evaluations.")
-    model_bytes: int = volatile(0, description="Storage that its models take; of a delta, the delta.")
+    model_bytes: int = volatile(
+        0, description="Storage that its models took when they were stored; of a delta, the delta."
+    )
     samples_scored: int = volatile(0, description="Predictions for evaluations, reused ones included.")
-    samples_scored_reused: int = volatile(0, description="Of them made by earlier evaluations.")
+    samples_scored_reused: int = volatile(0, description="Of them made by earlier evaluations, its own too.")
     samples_scored_for_training: int = Field(0, description="Forward passes of downsampling strategies for scores.")
     ingest_seconds: float = volatile(description="Ingesting files before the first sample was looked at.")
     wall_seconds: float = volatile(description="From submission to the last result.")

@@ -142,6 +142,8 @@ class ModelRun:
         except ModynError as error:
             raise ModelFailedError(error.message) from error
         except Exception as error:
+            if out_of_memory(error) is not None:  # the job knows what to do about it
+                raise
             traceback.print_exc()
             raise ModelFailedError(f"it raised {describe_error(error)}") from error
 
@@ -186,7 +188,7 @@ def _forward(module: torch.nn.Module, inputs: Inputs) -> object:
     except ModynError:
         raise
     except Exception as error:
-        if out_of_memory(error) is not None:  # not the model's fault alone; the job says so
+        if out_of_memory(error) is not None:  # not the fault of a layer
             raise
         traceback.print_exc()
         layer = failed_layer(module, inputs)

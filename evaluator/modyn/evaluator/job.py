@@ -11,8 +11,8 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ import torch
 from modyn.core.arrow import Int64Array, decode_batch
 from modyn.core.config.pipeline import DataSection, ModelSection
 from modyn.core.config.problems import parse_section
-from modyn.core.errors import InvalidInputError
+from modyn.core.errors import InvalidInputError, JobFailedError
 from modyn.core.keysets import KeySet
 from modyn.core.out_of_memory import memory_guard
 from modyn.core.rpc import connect
@@ -75,7 +75,7 @@ def run(payload: bytes, emit: Emit) -> None:
         section = parse_section(ModelSection, from_value(job.model), "model")
         with connect(job.storage_address) as channel:
             stub = StorageStub(channel)
-            with memory_guard(str(device), "evaluation.datasets[].batch_size", job.batch_size):
+            with _memory_guard(device, job.batch_size):
                 Showing(job, stub, decoder, ModelLoader(section, root, stub, device, job.seed), send).run()
     send(PredictEvent(result=PredictResult()))
 
@@ -108,19 +108,15 @@ class Showing:
             if self._runs:
                 self._show_all(blocks)
         for run in list(self._runs):
-            try:
+            with self._leaving_out(run):
                 run.finish()
-            except ModelFailedError as error:
-                self._fail(run, error)
         self._close_part()
         self._send_progress()
 
     def _load(self) -> None:
         for run in list(self._runs):
-            try:
+            with self._leaving_out(run):
                 run.load()
-            except ModelFailedError as error:
-                self._fail(run, error)
 
     def _show_all(self, blocks: Iterable[Block]) -> None:
         for block in blocks:
@@ -146,10 +142,8 @@ class Showing:
         inputs = moved(inputs, self._device)
         untouched = _versions(inputs)
         for run in list(self._runs):
-            try:
+            with self._leaving_out(run):
                 self._done += run.see(inputs, batch.samples.keys, batch.places)
-            except ModelFailedError as error:
-                self._fail(run, error)
             if _versions(inputs) != untouched:  # the model worked in place; the next one must not see that
                 inputs = moved(self._decode(batch.samples.columns), self._device)
                 untouched = _versions(inputs)
@@ -162,18 +156,21 @@ class Showing:
     def _close_part(self) -> None:
         models: list[PredictedModel] = []
         for run in list(self._runs):
-            try:
+            with self._leaving_out(run):
                 count = run.flush()
-            except ModelFailedError as error:
-                self._fail(run, error)
-                continue
-            if count:  # else it was not its turn, or all of its samples were deleted meanwhile
-                models.append(PredictedModel(model=run.task.model, num_samples=count))
+                if count:  # else it was not its turn, or all of its samples were deleted meanwhile
+                    models.append(PredictedModel(model=run.task.model, num_samples=count))
         self._parts.close(models)
 
-    def _fail(self, run: ModelRun, error: ModelFailedError) -> None:
-        self._runs.remove(run)
-        self._send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=str(error))))
+    @contextmanager
+    def _leaving_out(self, run: ModelRun) -> Iterator[None]:
+        """A model that fails, or needs more memory than there is, is reported and left out from then on."""
+        try:
+            with _memory_guard(self._device, self._batch_size):
+                yield
+        except (ModelFailedError, JobFailedError) as error:
+            self._runs.remove(run)
+            self._send(PredictEvent(failure=EvaluateFailure(model=run.task.model, message=str(error))))
 
     def _report(self, lost: Sequence[Lost]) -> None:
         for part in lost:
@@ -184,6 +181,10 @@ class Showing:
     def _send_progress(self) -> None:
         self._reported = time.perf_counter()
         self._send(PredictEvent(progress=EvaluateProgress(samples=self._done, total=self._total)))
+
+
+def _memory_guard(device: torch.device, batch_size: int) -> AbstractContextManager[None]:
+    return memory_guard(str(device), "evaluation.datasets[].batch_size", batch_size)
 
 
 def end_of(batch: Batch) -> int:

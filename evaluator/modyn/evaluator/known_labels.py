@@ -45,8 +45,8 @@ def known_labels(
 
     Args:
         columns: of all samples, with the newest labels.
-        read_at_end: reads the samples of a window with the labels that were known at its end; None if no label came
-            later than its sample.
+        read_at_end: reads the samples of a window with the labels that were known at its end, which is done where the
+            newest label of one of them came after it; None if no label came later than its sample.
     """
     history = _History([columns.labels], [] if columns.label_times is None else [columns.label_times])
     views: list[_View] = []
@@ -54,7 +54,7 @@ def known_labels(
         inside = slice(*(int(at) for at in np.searchsorted(columns.timestamps, [window.start, window.end])))
         seen = columns.within(window)
         places = np.arange(inside.start, inside.stop)
-        if read_at_end is not None and window.end != LAST_SECOND:
+        if read_at_end is not None and _changed_since(seen, window.end):
             places, seen = _aligned(columns.keys[inside], read_at_end(window))
             places += inside.start
         known = _is_known(seen, window.end, label_delay)
@@ -90,6 +90,12 @@ def _aligned(keys: Int64Array, seen: Columns) -> tuple[Int64Array, Columns]:
         return np.arange(len(keys)), seen
     there = np.isin(keys, seen.keys, assume_unique=True)
     return np.flatnonzero(there), seen.only(np.isin(seen.keys, keys, assume_unique=True))
+
+
+def _changed_since(newest: Columns, end: int) -> bool:
+    """Whether some sample may have shown another label at a second than the newest one: of labels with a time of at
+    most that second the newest is what counted, so if the newest of all is one of them, it was seen already."""
+    return newest.label_times is not None and bool((newest.label_times > end).any())
 
 
 def _is_known(seen: Columns, end: int, label_delay: int) -> BoolArray:

@@ -107,25 +107,28 @@ class ModelOutcomes:
 
 
 class OutcomeFile:
-    """A memory-mapped outcome file.
+    """A memory-mapped outcome file. It is mapped while what it says is in use, and occupies no file descriptor: an
+    evaluation may need thousands.
 
     Raises:
         CorruptDataError: it is no outcome file, or of a newer format.
+        OSError: it cannot be opened.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise CorruptDataError(f"outcome file {path} cannot be read: {error}") from error
-        version = (self._reader.schema.metadata or {}).get(_VERSION)
-        if version != str(OUTCOME_FORMAT_VERSION).encode():
-            raise CorruptDataError(f"outcome file {path} has format {version!r}; expected {OUTCOME_FORMAT_VERSION}")
         self._batches: dict[str, list[pa.RecordBatch]] = {}
-        for index in range(self._reader.num_record_batches):
-            batch, metadata = self._reader.get_batch_with_custom_metadata(index)
-            self._batches.setdefault(metadata[_MODEL].decode(), []).append(batch)
+        with pa.memory_map(str(path)) as source:
+            try:
+                reader = pa.ipc.open_file(source)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise CorruptDataError(f"outcome file {path} cannot be read: {error}") from error
+            version = (reader.schema.metadata or {}).get(_VERSION)
+            if version != str(OUTCOME_FORMAT_VERSION).encode():
+                raise CorruptDataError(f"outcome file {path} has format {version!r}; expected {OUTCOME_FORMAT_VERSION}")
+            for index in range(reader.num_record_batches):
+                batch, metadata = reader.get_batch_with_custom_metadata(index)
+                self._batches.setdefault(metadata[_MODEL].decode(), []).append(batch)
 
     def of(self, model: str) -> ModelOutcomes:
         """The outcomes of one model; none of it is copied if they are one batch.

@@ -153,11 +153,11 @@ class EvaluationRun:
             ModynError: nothing at all could be read or decoded.
         """
         lost = jobs.lost.keys
+        missing = [need.missing_keys for need in needs if need.is_open]
+        if not missing:  # if there are no needs, that is because all models failed
+            return np.ones(len(samples), dtype=np.bool_)
         if len(lost) and not self._done.predictions and not self._done.reused_predictions:
             raise jobs.lost.error
-        missing = [need.missing_keys for need in needs if need.is_open]
-        if not missing:
-            return np.ones(len(samples), dtype=np.bool_)
         keys: Int64Array = np.setdiff1d(np.concatenate(missing), lost)
         deleted = deleted_of(self._storage, self._evaluation.dataset, keys)
         if len(deleted) < len(keys):

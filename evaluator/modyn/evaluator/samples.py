@@ -215,7 +215,9 @@ def class_labels(labels: pa.Array, dataset: str) -> Int64Array:
         InvalidInputError: they are no integers.
     """
     kind = labels.type
-    if len(labels) and not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
+    if not len(labels):  # of any type: nothing is wrong with them, and not all types can be cast
+        return np.empty(0, dtype=np.int64)
+    if not (pa.types.is_integer(kind) or pa.types.is_boolean(kind)):
         raise InvalidInputError(
             f"dataset {dataset!r} has labels of type {kind}, but classification metrics need integer classes; "
             "set label_transformer_function to turn labels into classes"

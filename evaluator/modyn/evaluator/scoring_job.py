@@ -39,11 +39,19 @@ def scored(task: ScoringTask, metrics: Sequence[Metric], code: MetricCode) -> It
     subject = read_subject(task)
     for subset in subject.subsets():
         for window in range(len(subset.places)):
-            outcomes = subset.windowed.window(window)
+            outcomes = locked(subset.windowed.window(window))
             for number in task.metrics:
                 yield ScoredWindow(
                     metric=number, subset=subset.name, window=window, **_fields(metrics[number], outcomes, code)
                 )
+
+
+def locked(outcomes: Outcomes) -> Outcomes:
+    """The same, but its arrays cannot be written to: what one metric did to them, others would see, too."""
+    for array in (outcomes.labels, outcomes.predictions, outcomes.scores, outcomes.targets):
+        if array is not None:
+            array.flags.writeable = False
+    return outcomes
 
 
 def _fields(metric: Metric, outcomes: Outcomes, code: MetricCode) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import shutil
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from modyn.core.catalog import Catalog
 from modyn.core.digests import digest_file
-from modyn.core.errors import CorruptDataError
+from modyn.core.errors import CorruptDataError, UnavailableError
 from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, remove_leftovers
 from modyn.core.state import StateDirectory
 from modyn.evaluator.outcomes import OutcomeFile
@@ -28,6 +29,9 @@ logger = logging.getLogger(__name__)
 
 _QUERY_DIGESTS = 500
 """Digests per query; databases limit the number of parameters."""
+
+_NO_FAULT_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""What opening fails with where too many files are open, or too little memory is left."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,11 @@ class OutcomeStore:
         return found
 
     def open(self, stored: StoredOutcomes) -> OutcomeFile | None:
-        """The file with these outcomes; None, and the rows forgotten, if it is missing or damaged."""
+        """The file with these outcomes; None, and the rows forgotten, if it is missing or damaged.
+
+        Raises:
+            UnavailableError: the machine cannot open any file now, which says nothing of this one.
+        """
         path = self._path(stored.file)
         try:
             if stored.file not in self._verified and digest_file(path) != stored.file:
@@ -110,6 +118,8 @@ class OutcomeStore:
             self._verified.add(stored.file)
             return OutcomeFile(path)
         except (OSError, CorruptDataError) as error:
+            if isinstance(error, OSError) and error.errno in _NO_FAULT_OF_THE_FILE:
+                raise UnavailableError(f"outcome file {path} cannot be opened now: {error}; try again") from error
             logger.warning("stored predictions are made again: %s", error)
             with self._catalog.write() as connection:
                 connection.execute(outcomes.delete().where(outcomes.c.file == stored.file))

@@ -79,12 +79,12 @@ def _by_value(column: str, values: pa.Array) -> Iterable[Subset]:
     if not len(values):
         return
     encoded = pc.dictionary_encode(values, null_encoding="encode")
-    distinct = encoded.dictionary.to_pylist()
-    if len(distinct) > MAX_SLICE_VALUES:
+    if len(encoded.dictionary) > MAX_SLICE_VALUES:
         raise InvalidInputError(
-            f"slices: column {column!r} has {len(distinct):,} different values; expected at most {MAX_SLICE_VALUES}, "
-            "so slice by a column with few values, such as a region or a device"
+            f"slices: column {column!r} has {len(encoded.dictionary):,} different values; expected at most "
+            f"{MAX_SLICE_VALUES}, so slice by a column with few values, such as a region or a device"
         )
+    distinct = encoded.dictionary.to_pylist()
     codes = encoded.indices.to_numpy(zero_copy_only=False).astype(np.uint8)
     order = np.argsort(codes, kind="stable").astype(np.int64, copy=False)
     groups = np.split(order, np.cumsum(np.bincount(codes, minlength=len(distinct)))[:-1])

@@ -20,6 +20,11 @@ MAX_HOLISTIC_INTERVAL_SAMPLES = 50_000
 """Of all windows of a model together: an interval of a metric that is no sum takes it dozens of times, so there is none
 beyond this many samples."""
 
+MAX_INTERVAL_STATISTICS = 1 << 19
+"""Of all windows of a model together: an interval of a metric that is a sum draws each number of its statistics about a
+thousand times, so there is none beyond this many numbers, which take some ten seconds. Accuracy has two for each
+window, F1 three or four for each class as well."""
+
 MAX_CONFUSION_CLASSES = 50
 """More classes make no readable matrix."""
 
@@ -183,10 +188,12 @@ def _decomposed(
 ) -> None:
     """Statistics are computed once for every stretch between two edges of windows or blocks, and then summed."""
     width = _width(metric, windows.outcomes)
+    if len(windows) * width > MAX_INTERVAL_STATISTICS:
+        confidence = None
     for group in _groups(windows, width * (1 if confidence is None else _MOST_BLOCKS)):
         part = windows.only(group)
         sizes = part.stops - part.starts
-        if confidence is None or _MOST_BLOCKS * width > _BUDGET:
+        if confidence is None:
             edges = [np.array([0, size]) for size in sizes.tolist()]
         else:
             edges = [_blocks(size) for size in sizes.tolist()]

@@ -63,6 +63,7 @@ class Answers:
         models: digest by trigger.
         again: scores that are known already are replaced, also by none.
         later: the pipeline has ended.
+        digests: of the data of windows when models were scored on them before, by handler, dataset and window.
     """
 
     def __init__(
@@ -75,14 +76,21 @@ class Answers:
         *,
         again: bool = False,
         later: bool = False,
+        digests: Mapping[tuple[str, str, Window], str] | None = None,
     ) -> None:
         self._journal = journal
         self._pipeline_id = pipeline_id
         self._dataset = dataset
         self._targets = targets
-        self._models = models
+        self._triggers: dict[str, list[int]] = {}
+        """Ascending, by the digest of the model: two triggers may have trained the same one."""
+        for index, model in sorted(models.items()):
+            self._triggers.setdefault(model, []).append(index)
         self._again = again
         self._later = later
+        self._digests = digests or {}
+        self.outdated: set[tuple[str, Window]] = set()
+        """Windows by handler that hold other data than when models were scored on them before."""
         self.intervals = sorted({(target.window.start, target.window.end) for target in targets})
         """The windows of the request, [start, end), each once."""
         self._at: dict[tuple[int, int], list[Target]] = {}
@@ -132,7 +140,7 @@ class Answers:
         Returns:
             A message for people.
         """
-        indices = [index for index, model in self._models.items() if said.model and model == said.model]
+        indices = self._triggers.get(said.model, [])
         span = self.intervals[said.window] if said.HasField("window") else None
         targets = self._targets if span is None else self._at[span]
         start, end = (None, None) if span is None else span
@@ -189,6 +197,9 @@ class Answers:
 
     def _take_window(self, target: Target, said: evaluator_pb.WindowScores) -> None:
         place = (target.handler, target.window)
+        before = self._digests.get((target.handler, self._dataset, target.window))
+        if before is not None and said.data_digest and said.data_digest != before:
+            self.outdated.add(place)
         known = self._known.get(place)
         row = WindowRow(
             target.handler,
@@ -205,8 +216,7 @@ class Answers:
     def _subjects(self, target: Target, said: evaluator_pb.WindowScores) -> list[str]:
         if said.WhichOneof("subject") == "baseline":
             return [baseline_subject(said.baseline)]
-        # Two triggers may have trained the same model.
-        return [trigger_subject(i) for i in sorted(target.triggers) if self._models[i] == said.model]
+        return [trigger_subject(i) for i in self._triggers[said.model] if i in target.triggers]
 
     def _message(self, said: evaluator_pb.EvaluateFailure, indices: Sequence[int], span: tuple[int, int] | None) -> str:
         parts = [f"metric {said.metric}"] if said.metric else []

@@ -136,9 +136,11 @@ def cells_of(
             cell = Cell(row, active, current, handler.models, section.confidence)
             cells[name, row.dataset, row.window] = cell
             groups[name, row.dataset].append(cell)
+    models = {trigger_subject(trigger.trigger_index) for trigger in trained}
     for score in scores:
         found = cells.get((score.handler, score.dataset, score.window))
-        if found is not None:
+        # A model that is scored right after its training is journaled, with its trigger, only when that is done.
+        if found is not None and (score.subject in models or score.subject.startswith(BASELINE_PREFIX)):
             metrics = found.scores.setdefault(score.subject, {})
             metrics[score.metric] = Score(score.value, score.low, score.high)
     return dict(groups)

@@ -13,6 +13,7 @@ from modyn.core.report import (
     DownsamplingSeconds,
     TriggerDownsamplingPart,
 )
+from modyn.core.scores import ScoreName
 from modyn.supervisor.composites import cells_of, composite_scores, directions, trained_triggers
 from modyn.supervisor.handlers import known_handlers
 from modyn.supervisor.journal import COMPLETED, Journal, PipelineRow, TriggerRow
@@ -141,14 +142,15 @@ def _of_scores(composite: Composite, baselines: Sequence[BaselinePart]) -> str:
     if not compared:
         return "No score can be compared with a baseline."
     if len(compared) == 1:
-        [(score, kind, best)] = compared
-        outcome = "no difference" if abs(score - best) <= INSIGNIFICANT else "higher" if score > best else "lower"
-        of = f"the highest baseline ({_IN_WORDS[kind]})" if len(completed) > 1 else _IN_WORDS[kind]
+        [(score, kind, best, gain)] = compared
+        outcome = "no difference" if abs(gain) <= INSIGNIFICANT else "better" if gain > 0 else "worse"
+        of = f"the best baseline ({_IN_WORDS[kind]})" if len(completed) > 1 else _IN_WORDS[kind]
         return f"With as many passes it scores {score:.4f} and {of} {best:.4f}: {outcome}."
-    better = sum(score - best > INSIGNIFICANT for score, _, best in compared)
-    worse = sum(best - score > INSIGNIFICANT for score, _, best in compared)
+    better = sum(gain > INSIGNIFICANT for *_, gain in compared)
+    worse = sum(gain < -INSIGNIFICANT for *_, gain in compared)
     return (
-        f"With as many passes it is above every baseline in {better} of {len(compared)} scores, below one in {worse}."
+        f"With as many passes it is better than every baseline in {better} of {len(compared)} scores, "
+        f"worse than one in {worse}."
     )
 
 
@@ -161,8 +163,11 @@ def _of_other_passes(used: Sequence[TriggerRow]) -> Iterator[str]:
         yield f"Besides those passes it scored {scored:,} samples{models}, which baselines do not."
 
 
-def _compared(composite: Composite, baselines: Sequence[BaselinePart]) -> Iterator[tuple[float, BaselineKind, float]]:
-    """Of each score that the pipeline and a baseline have: its own, the highest baseline and that one's."""
+def _compared(
+    composite: Composite, baselines: Sequence[BaselinePart]
+) -> Iterator[tuple[float, BaselineKind, float, float]]:
+    """Of each score of all samples and classes that the pipeline and a baseline have: its own, the best baseline, that
+    one's, and by how much the own is better."""
     for handler, datasets in composite.items():
         for dataset, metrics in datasets.items():
             for metric, score in metrics.items():
@@ -171,6 +176,7 @@ def _compared(composite: Composite, baselines: Sequence[BaselinePart]) -> Iterat
                     for baseline in baselines
                     if (value := baseline.composite.get(handler, {}).get(dataset, {}).get(metric)) is not None
                 ]
-                if known and score.currently_active is not None:
-                    best, kind = max(known)
-                    yield score.currently_active, kind, best
+                if known and score.currently_active is not None and ScoreName.parse(metric).is_whole:
+                    sign = 1 if score.greater_is_better else -1
+                    best, kind = max(known, key=lambda one: sign * one[0])
+                    yield score.currently_active, kind, best, sign * (score.currently_active - best)

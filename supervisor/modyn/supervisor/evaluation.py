@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from shlex import quote
+from typing import TypeAlias
 
 import numpy as np
 
@@ -24,6 +26,9 @@ from modyn.supervisor.handlers import Extent, extents_tree
 from modyn.supervisor.journal import Journal, TriggerRow
 from modyn.supervisor.rows import FailureRow, trigger_of
 
+_Failed: TypeAlias = tuple[str, str, int | None, int | None, int | None]
+"""Handler, dataset, trigger, start and end of what failed; None: all of them."""
+
 
 @dataclass
 class Done:
@@ -34,12 +39,14 @@ class Done:
         baselines: handler, dataset and window with its baselines.
         empty: those in which there is nothing that could be scored.
         failures: that a new attempt outdates, by handler and dataset.
+        digests: of the data of windows that models were scored on.
     """
 
     pairs: set[tuple[str, str, Window, int]] = field(default_factory=set)
     baselines: set[tuple[str, str, Window]] = field(default_factory=set)
     empty: set[tuple[str, str, Window]] = field(default_factory=set)
     failures: dict[tuple[str, str], list[FailureRow]] = field(default_factory=dict)
+    digests: dict[tuple[str, str, Window], str] = field(default_factory=dict)
 
     @staticmethod
     def of_journal(journal: Journal, pipeline_id: int) -> Done:
@@ -48,17 +55,25 @@ class Done:
         for failure in journal.failure_rows(pipeline_id):
             if failure.handler is not None and failure.dataset is not None:
                 done.failures.setdefault((failure.handler, failure.dataset), []).append(failure)
+        failed = {
+            (handler, dataset, failure.trigger_index, failure.start, failure.end)
+            for (handler, dataset), failures in done.failures.items()
+            for failure in failures
+        }
+        digests: dict[tuple[str, str, Window], str | None] = {}
         for row in journal.windows(pipeline_id):
             place = (row.handler, row.dataset, row.window)
-            if row.baselines:
+            digests[place] = row.data_digest
+            if row.baselines and not _has_failed(failed, *place, None):
                 done.baselines.add(place)
                 if not row.samples and not row.unlabelled:
                     done.empty.add(place)
         for handler, dataset, window, subject in journal.scored(pipeline_id):
             index = trigger_of(subject)
-            failures = done.failures.get((handler, dataset), ())
-            if index is not None and not any(_is_about(failure, window, index) for failure in failures):
+            if index is not None and not _has_failed(failed, handler, dataset, window, index):
                 done.pairs.add((handler, dataset, window, index))
+                if (digest := digests.get((handler, dataset, window))) is not None:
+                    done.digests[handler, dataset, window] = digest
         return done
 
 
@@ -113,7 +128,7 @@ class Evaluations:
                 end_key = run_end_key
             self._extents.setdefault(name, Extent(end_key))
         self._inventory = datasets
-        for name in self._extents:
+        for name in self._datasets:
             self._span(name)
         if self._later:
             return dict(self._extents)
@@ -122,7 +137,7 @@ class Evaluations:
             if handler.execution_time == "manual":
                 self._events.add(
                     notice=f"evaluation handler {handler.name!r} is manual and not run by the pipeline; "
-                    f"`modyn-client evaluate {self._pipeline_id} --handler {handler.name}` runs it at any time"
+                    f"`modyn-client evaluate {self._pipeline_id} --handler {quote(handler.name)}` runs it at any time"
                 )
         return dict(self._extents)
 
@@ -136,16 +151,18 @@ class Evaluations:
 
     def after_pipeline(self, triggers: Sequence[TriggerRow]) -> float:
         """Scores everything that is still missing; answers wall seconds."""
-        handlers = [handler for handler in self._handlers if handler.execution_time != "manual"]
+        return self._complete([handler for handler in self._handlers if handler.execution_time != "manual"], triggers)
+
+    def missing(self, triggers: Sequence[TriggerRow]) -> float:
+        """Scores everything that is missing of all handlers, manual ones too; answers wall seconds."""
+        return self._complete(self._handlers, triggers)
+
+    def _complete(self, handlers: Sequence[EvaluationHandler], triggers: Sequence[TriggerRow]) -> float:
         seconds = self._evaluate(handlers, triggers, complete_until=None)
         for handler in handlers:
             if handler.execution_time == "after_training":
                 self._drop_outdated(handler, _trained(triggers))
         return seconds
-
-    def missing(self, triggers: Sequence[TriggerRow]) -> float:
-        """Scores everything that is missing of all handlers, manual ones too; answers wall seconds."""
-        return self._evaluate(self._handlers, triggers, complete_until=None)
 
     def _evaluate(
         self, handlers: Sequence[EvaluationHandler], triggers: Sequence[TriggerRow], complete_until: int | None
@@ -172,6 +189,8 @@ class Evaluations:
                             raise
                         errors.append(error)  # other datasets may do
         if errors:
+            for other in errors[1:]:  # only one can be raised
+                self._events.add(notice=other.message)
             raise errors[0]
         return time.perf_counter() - started
 
@@ -245,7 +264,16 @@ class Evaluations:
         evaluation = self._config.evaluation
         assert evaluation is not None, "there are no handlers without an evaluation section"
         name = dataset.dataset_id
-        answers = Answers(self._journal, self._pipeline_id, name, targets, models, again=self._again, later=self._later)
+        answers = Answers(
+            self._journal,
+            self._pipeline_id,
+            name,
+            targets,
+            models,
+            again=self._again,
+            later=self._later,
+            digests=self._done.digests,
+        )
         position = {interval: index for index, interval in enumerate(answers.intervals)}
         windows_of: dict[str, set[int]] = {}
         for target in targets:
@@ -277,6 +305,11 @@ class Evaluations:
             test_only=dataset.samples == "test",
         )
         self._collect(request, answers, sorted({target.handler for target in targets}))
+        if answers.outdated and not self._again:
+            self._events.add(
+                notice=f"{len(answers.outdated):,} windows of {name!r} hold other samples or labels than when models "
+                "were scored on them before; those scores stay, --again makes all of them anew"
+            )
         for target in targets:
             self._done.pairs.update((target.handler, name, target.window, index) for index in target.triggers)
         self._done.baselines |= places
@@ -365,9 +398,10 @@ def _trained_intervals(trained: Sequence[TriggerRow]) -> list[TrainedInterval]:
     return intervals
 
 
-def _is_about(failure: FailureRow, window: Window, trigger: int) -> bool:
-    return (
-        failure.trigger_index in (None, trigger)
-        and (failure.start is None or failure.start == window.start)
-        and (failure.end is None or failure.end == window.end)
+def _has_failed(failed: Set[_Failed], handler: str, dataset: str, window: Window, trigger: int | None) -> bool:
+    """Whether something failed of the model of a trigger on a window; None: of what is no model's."""
+    return any(
+        (handler, dataset, index, *span) in failed
+        for index in {None, trigger}
+        for span in ((None, None), (window.start, window.end))
     )

@@ -124,9 +124,9 @@ def together(handlers: Sequence[Known]) -> Iterator[list[Known]]:
 def joined(group: Sequence[Known]) -> PipelineConfig:
     """The pipeline with a section that has just these handlers."""
     first = group[0]
-    section = first.section.model_copy(
-        update={"handlers": [known.handler for known in group], "datasets": evaluation_datasets(first.config)}
-    )
+    wanted = {data.dataset_id for known in group for data in known.datasets}  # others may be gone
+    datasets = [data for data in evaluation_datasets(first.config) if data.dataset_id in wanted]
+    section = first.section.model_copy(update={"handlers": [known.handler for known in group], "datasets": datasets})
     return first.config.model_copy(update={"evaluation": section})
 
 

@@ -48,10 +48,8 @@ class LaterEvaluation:
         allow_user_code: accept inline Python and relative paths.
 
     Raises:
-        ConflictError: the pipeline has not ended, or it has another handler of a name that is used.
-        InvalidInputError: the evaluation section is wrong; with every problem.
-        NotFoundError: it has no handler of a name.
-        NotAllowedError: the section has code that this server does not run.
+        ConflictError: the pipeline has not ended.
+        NotAllowedError: a base path on a server that does not accept user code.
     """
 
     def __init__(
@@ -75,16 +73,31 @@ class LaterEvaluation:
         self._thread = threading.Thread(target=self._run, name=f"evaluation of pipeline {row.id}", daemon=True)
         _check_ended(row)
         base = request.base_path if request.HasField("base_path") else None
+        self._request = request
+        self._allow_user_code = allow_user_code
         if base is not None and not allow_user_code:
             raise NotAllowedError(
                 "this server does not accept relative paths from clients; write absolute paths, or start it with "
                 "`modyn serve --allow-user-code`"
             )
         self._options = RunOptions(live=row.live, reuse=request.reuse, code_root=row.code_root, base_path=base)
+        self._handlers: list[Known] = []
+
+    def prepare(self) -> None:
+        """Looks what is asked for. No other evaluation of the pipeline may run any more: it may add handlers.
+
+        Raises:
+            ConflictError: the pipeline has another handler of a name that is used.
+            InvalidInputError: the evaluation section is wrong; with every problem.
+            NotFoundError: it has no handler of a name.
+            NotAllowedError: the section has code that this server does not run.
+        """
+        self._row = row = self._journal.pipeline(self._row.id)
+        request = self._request
         config = load_pipeline_text(row.resolved_yaml, row.name).require_runnable()
-        known = known_handlers(config, row.evaluated_extents, journal.handlers(row.id))
+        known = known_handlers(config, row.evaluated_extents, self._journal.handlers(row.id))
         if request.HasField("evaluation_yaml"):
-            known = self._named_now(request, config, known, allow_user_code=allow_user_code)
+            known = self._named_now(request, config, known)
         self._handlers = _chosen(known, list(request.handlers), row.id)
 
     def start(self, describe: Callable[[], pb.Pipeline], done: Callable[[], None]) -> None:
@@ -102,7 +115,8 @@ class LaterEvaluation:
         self._stop.kill()
 
     def wait(self, timeout_seconds: float) -> None:
-        self._thread.join(timeout_seconds)
+        if self._thread.is_alive():  # else it has ended, or was not started yet
+            self._thread.join(timeout_seconds)
 
     @property
     def killed(self) -> bool:
@@ -125,8 +139,6 @@ class LaterEvaluation:
         request: pb.EvaluatePipelineRequest,
         config: PipelineConfig,
         known: Mapping[str, Known],
-        *,
-        allow_user_code: bool,
     ) -> dict[str, Known]:
         loaded = load_evaluation_text(request.evaluation_yaml, request.yaml_name or "evaluation", config)
         for notice in loaded.notices:
@@ -134,7 +146,7 @@ class LaterEvaluation:
         named = loaded.require_runnable()
         assert named.evaluation is not None, "the reader gives one"
         for dataset in evaluation_datasets(named):
-            check_allowed(dataset, self._options.code_root, allow_user_code=allow_user_code)
+            check_allowed(dataset, self._options.code_root, allow_user_code=self._allow_user_code)
         scored = {row.handler for row in self._journal.windows(self._row.id)}
         chosen: dict[str, Known] = {}
         for handler in named.evaluation.handlers:
@@ -177,6 +189,8 @@ class LaterEvaluation:
             except ModynError as error:  # others may do
                 errors.append(error)
         if errors:
+            for other in errors[1:]:  # only one can be raised
+                self._events.add(notice=other.message)
             raise errors[0]
 
     def _evaluate_group(self, group: Sequence[Known], triggers: Sequence[TriggerRow]) -> None:

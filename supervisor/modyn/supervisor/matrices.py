@@ -72,6 +72,8 @@ def offset_parts(groups: CellGroups, rows: Sequence[OffsetRow]) -> list[OffsetPa
         cells = {cell.row.window: cell for cell in groups.get((handler, dataset), ())}
         for metric in metrics_of(list(cells.values())):
             for offset, own in by_offset.items():
+                if not any(row.window in cells for row in own):
+                    continue  # noted by an attempt that scored nothing
                 found = [
                     value
                     for row in own

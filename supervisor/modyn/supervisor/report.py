@@ -109,7 +109,6 @@ def _evaluation_part(known: Mapping[str, Known], metrics: Sequence[MetricRow]) -
     section = _main_section(known)
     if section is None:
         return None
-    latency = section.training_latency
     distinct = sorted({(row.dataset, row.metric, row.digest, row.greater_is_better) for row in metrics})
     return EvaluationPart(
         handlers=[
@@ -119,6 +118,10 @@ def _evaluation_part(known: Mapping[str, Known], metrics: Sequence[MetricRow]) -
                 models=one.handler.models,
                 strategy=WINDOW_STRATEGIES.dump(one.handler.strategy),
                 added_at=one.added_at,
+                training_latency=_latency(one.section),
+                labels=one.section.labels,
+                label_delay=one.section.label_delay,
+                confidence=one.section.confidence,
             )
             for name, one in known.items()
         ],
@@ -126,11 +129,15 @@ def _evaluation_part(known: Mapping[str, Known], metrics: Sequence[MetricRow]) -
             MetricPart(dataset=dataset, name=name, digest=digest, greater_is_better=better)
             for dataset, name, digest, better in distinct
         ],
-        training_latency="modelled" if isinstance(latency, TrainingCost) else latency,
+        training_latency=_latency(section),
         labels=section.labels,
         label_delay=section.label_delay,
         confidence=section.confidence,
     )
+
+
+def _latency(section: EvaluationSection) -> str:
+    return "modelled" if isinstance(section.training_latency, TrainingCost) else section.training_latency
 
 
 def _trigger_parts(

@@ -118,9 +118,9 @@ class TriggerRow:
 
     @property
     def latency_seconds(self) -> float:
-        """From the firing until its model could have been live, had nothing else been under way."""
-        if self.training_seconds is None:
-            return self.select_seconds + self.start_seconds + self.train_seconds + self.store_seconds
+        """From the firing until its model could have been live, had no earlier training been under way."""
+        if self.training_seconds is None:  # the start is by two clocks, of which one may have been set back
+            return self.select_seconds + max(self.start_seconds, 0.0) + self.train_seconds + self.store_seconds
         return self.select_seconds + self.training_seconds
 
 

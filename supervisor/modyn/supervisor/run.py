@@ -267,11 +267,15 @@ class PipelineRun:
         if row.model is not None:
             if self._context.config.trigger.needs_model:
                 self._observer.prepare(row.model)
-            evaluate_seconds = self._evaluations.after_training([*self._triggers, row], firing.timestamp)
+            try:
+                evaluate_seconds = self._evaluations.after_training([*self._triggers, row], firing.timestamp)
+            except ModynError:
+                self._on_failed(replace(row, total_seconds=time.perf_counter() - started))
+                raise
         return replace(row, evaluate_seconds=evaluate_seconds, total_seconds=time.perf_counter() - started)
 
     def _on_failed(self, row: TriggerRow) -> None:
-        """A trigger whose training failed, and with it the pipeline."""
+        """A trigger whose training failed, or the evaluation of its model, and with it the pipeline."""
         with suppress(ModynError):  # the reason may be that the catalog is gone
             self._context.journal.add_triggers(self._row.id, [row], **self._position())
             self._triggers.append(row)

@@ -194,6 +194,11 @@ class SupervisorService(SupervisorServicer):
             request, row, self._journal, self._peers, self._trainers, allow_user_code=self._allow_user_code
         )
         self._claim(row.id, evaluation)
+        try:
+            evaluation.prepare()
+        except BaseException:
+            self._release(row.id, evaluation)
+            raise
         evaluation.start(partial(self._pipeline, row.id), partial(self._release, row.id, evaluation))
         if not context.add_callback(evaluation.kill):  # nobody wants to know any more; what was scored stays
             evaluation.kill()

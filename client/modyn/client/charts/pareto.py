@@ -65,10 +65,11 @@ def pareto_figure(
             label=f"{letter(point.run)}  {name}",
         )  # fmt: skip
         axes.annotate(
-            letter(point.run), (point.cost, point.score), xytext=(7, 5), textcoords="offset points",
+            letter(point.run), (point.cost, point.score), xytext=_beside(point, points), textcoords="offset points",
             fontsize=size.font, color=INK, fontweight="bold", zorder=4,
         )  # fmt: skip
     axes.margins(x=0.08, y=0.12)
+    _keep_scores_apart(axes, points)
     axes.xaxis.set_major_locator(MaxNLocator(4 if size.is_narrow else 8))
     if max(point.cost for point in points) >= 10_000:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
@@ -77,6 +78,14 @@ def pareto_figure(
         axes.set_xlim(left=0)
     add_legend(figure, axes, size, columns=1 if size.is_narrow else 2)
     return figure
+
+
+def _keep_scores_apart(axes: Axes, points: Sequence[ParetoPoint]) -> None:
+    """Long intervals run out of the picture rather than press the scores together."""
+    scores = [point.score for point in points]
+    room = float(np.ptp(scores)) or 0.1 * abs(scores[0]) or 1.0
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, min(scores) - room), min(high, max(scores) + room))
 
 
 def _beside(point: ParetoPoint, points: Sequence[ParetoPoint]) -> tuple[float, float]:

@@ -110,6 +110,8 @@ def evaluate(
         slices=slices or (),
         name=name,
     )
+    if name is not None and not name.strip():
+        raise typer.BadParameter("--name '': expected what reports should call it")
     if config is not None and wanted:
         raise typer.BadParameter("--config says all of it; leave --windows, --metrics and their like out")
     if wanted and handler:

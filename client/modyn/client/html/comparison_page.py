@@ -8,7 +8,7 @@ from modyn.client.charts.composite import curves_figure
 from modyn.client.charts.pareto import pareto_figure
 from modyn.client.charts.style import letter
 from modyn.client.compared_scores import COSTS, ComparedScore, total_seconds
-from modyn.client.comparison import Comparison
+from modyn.client.comparison import RUN_OPTIONS, Comparison
 from modyn.client.costs import readable_bytes
 from modyn.client.html.blocks import Block, Bullets, Cell, Fold, Heading, Page, Picture, Section, Source, Table, Words
 from modyn.client.html.drawing import picture
@@ -18,6 +18,7 @@ from modyn.client.html.yaml_differences import differences
 from modyn.client.wording import count, interval, number, readable, signed, with_interval
 from modyn.core.report import CostPart, DifferencePart
 from modyn.core.scores import ScoreName
+from modyn.evaluator.uncertainty import paired_interval
 
 MOST_SCORES = 4
 """Scores with pictures: a page of many would take long to make and to load."""
@@ -48,7 +49,7 @@ def comparison_page(comparison: Comparison, yamls: Sequence[str | None]) -> Page
         Section("runs", "Runs and what they cost", list(_runs(comparison, names))),
         Section("scores", "Scores", list(_scores(comparison, names))),
         Section("details", "Slices and classes", list(_details(comparison, names))),
-        Section("pipelines", "Pipelines", list(_pipelines(yamls, names))),
+        Section("pipelines", "Pipelines", list(_pipelines(comparison, yamls, names))),
     ]
     titles = list(dict.fromkeys(run.report.pipeline.name for run in comparison.runs))
     versions = sorted({run.report.modyn_version for run in comparison.runs})
@@ -96,14 +97,14 @@ def verdict(score: ComparedScore, names: Sequence[str]) -> str:
     handler, dataset, metric = score.where
     windows = count(score.num_common, "common window")
     said = f"{names[best]} has the best {metric}, {value}, on {windows} of {handler} on {dataset}."
-    unsure = [
-        names[run]
-        for run, difference in enumerate(score.to_best)
-        if difference is not None and (difference.interval is None or _holds_zero(difference))
-    ]
+    others = [(names[run], difference) for run, difference in enumerate(score.to_best) if difference is not None]
+    unsure = [name for name, difference in others if _holds_zero(difference)]
+    unknown = [name for name, difference in others if difference.interval is None]
     if unsure:
         said += f" Not clearly worse, as the interval of the difference holds zero: {'; '.join(unsure)}."
-    elif len(names) > 1:
+    if unknown:
+        said += f" The common windows do not say whether chance explains the lead over: {'; '.join(unknown)}."
+    if not unsure and not unknown and len(names) > 1:
         said += " All others are worse by more than chance explains."
     known = {name: float(v.mean()) for name, v in score.baselines.items() if len(v) and not (v != v).any()}  # noqa: PLR0124 - NaN
     if known:
@@ -112,7 +113,9 @@ def verdict(score: ComparedScore, names: Sequence[str]) -> str:
         mean = score.common[best]
         assert mean is not None
         ahead = mean > known[name] if score.greater_is_better else mean < known[name]
-        verb = "better" if ahead else "no better"
+        paired = paired_interval(score.values[best], score.baselines[name], level=score.level) if ahead else None
+        unclear = paired is not None and paired.low <= 0 <= paired.high
+        verb = "no better" if not ahead else "not clearly better" if unclear else "better"
         said += f" It is {verb} than {readable(name)}, a rule without any model: {known[name]:.4f} on these windows."
     return said
 
@@ -262,7 +265,12 @@ def _details(comparison: Comparison, names: Sequence[str]) -> Iterator[Block]:
     yield Fold(f"{count(len(found), 'score')} of slices and single classes", [table])
 
 
-def _pipelines(yamls: Sequence[str | None], names: Sequence[str]) -> Iterator[Block]:
+def _pipelines(comparison: Comparison, yamls: Sequence[str | None], names: Sequence[str]) -> Iterator[Block]:
+    options = _differing_options(comparison)
+    if options:
+        yield Table(
+            "Options in which the runs differ", ("option", *names), options, frozenset(range(1, len(names) + 1))
+        )
     known = [(name, yaml) for name, yaml in zip(names, yamls, strict=True) if yaml is not None]
     found = differences([yaml for _, yaml in known])
     if len(known) > 1:
@@ -274,3 +282,13 @@ def _pipelines(yamls: Sequence[str | None], names: Sequence[str]) -> Iterator[Bl
             yield Words("The pipelines do not differ.")
     for name, yaml in known:
         yield Fold(f"Pipeline of {name}", [Source(yaml, f"Pipeline of {name} with every default filled in")])
+
+
+def _differing_options(comparison: Comparison) -> list[tuple[str, ...]]:
+    """How the pipelines were run, where that is not alike: a part of the data, fewer triggers, another order."""
+    rows = []
+    for option in RUN_OPTIONS:
+        values = [getattr(report.run, option) for report in comparison.reports]
+        if len(set(values)) > 1:
+            rows.append((readable(option), *("–" if value is None else str(value) for value in values)))
+    return rows

@@ -39,7 +39,7 @@ class Outcomes:
     @cached_property
     def probabilities(self) -> Float64Array:
         """Class probabilities, float64 [n, classes]: softmax of two or more outputs; of one output [1 - p, p] with its
-        sigmoid p.
+        sigmoid p. Computed once for all metrics, so they cannot be written to.
 
         Raises:
             ValueError: there are no scores.
@@ -52,6 +52,7 @@ class Outcomes:
         exact -= exact.max(axis=1, keepdims=True)
         np.exp(exact, out=exact)
         exact /= exact.sum(axis=1, keepdims=True)
+        exact.flags.writeable = False
         return exact
 
 

@@ -42,7 +42,8 @@ class R2(RegressionMetric):
         targets, outputs = targets_and_outputs(self.plugin_name, outcomes)
         sums = [np.diff(edges).astype(np.float64)]
         for target, output in zip(targets.T, outputs.T, strict=True):
-            shifted = target - (target.mean() if len(target) else 0.0)
+            known = target[np.isfinite(target)]  # others make only the windows undefined that they are in
+            shifted = target - (known.mean() if len(known) else 0.0)
             error = target - output
             sums += [sum_stretches(values, edges) for values in (shifted, shifted * shifted, error * error)]
         return np.stack(sums, axis=1)
