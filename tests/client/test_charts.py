@@ -18,7 +18,9 @@ from modyn.client import charts
 from modyn.client.charts import NARROW, WIDE, Size, inline_svg
 from modyn.client.charts.composite import rolling_mean
 from modyn.client.charts.heatmap import averaged, matrix
+from modyn.client.charts.pareto import _keep_scores_apart
 from modyn.client.charts.series import thinned, window_scores
+from modyn.client.compared_scores import ParetoPoint
 from modyn.client.comparison import compare
 from modyn.core.report import ModelScore, Report
 from tests.client.reports import report
@@ -108,14 +110,9 @@ def test_runs_are_laid_over_each_other_on_common_windows_alone() -> None:
 
 
 def test_long_intervals_do_not_press_the_scores_together() -> None:
-    from types import SimpleNamespace
-
-    from matplotlib.figure import Figure
-
     axes = Figure().add_subplot()
     axes.vlines([1, 2], [-3, -2], [4, 2])
-    points = [SimpleNamespace(score=score) for score in (0.8, 0.3)]
-    _keep_scores_apart(axes, points)  # type: ignore[arg-type]
+    _keep_scores_apart(axes, [ParetoPoint(0, 1.0, 0.8, optimal=True), ParetoPoint(1, 2.0, 0.3, optimal=False)])
     assert axes.get_ylim() == pytest.approx((-0.2, 1.3))
 
 

@@ -155,6 +155,15 @@ def test_a_reader_is_told_what_speaks_against_the_comparison() -> None:
         assert expected in notices
 
 
+def test_handlers_of_one_run_may_compute_a_metric_differently() -> None:
+    metrics = [MetricPart(dataset="d", name="ECE", digest=digest, greater_is_better=False) for digest in "ab"]
+    part = EvaluationPart(
+        handlers=[], metrics=metrics, training_latency="zero", labels="newest", label_delay=None, confidence=None
+    )
+    both = run([0.5]).model_copy(update={"evaluation": part})
+    assert not any("configured alike" in notice for notice in compare([both, both]).notices)
+
+
 def test_metrics_not_shared_are_left_out() -> None:
     other = report().model_copy(update={"composite": {}})
     comparison = compare([report(), other])

@@ -210,6 +210,19 @@ def test_the_verdict_names_the_best_and_those_that_may_be_as_good() -> None:
     assert "better than last label" in verdict(runs(0.9, 0.85).score(), ["A", "B"])
 
 
+def test_a_verdict_on_few_windows_claims_no_interval() -> None:
+    few = compare([full_report(pipeline_id=str(i), level=0.6 + i / 10, windows=4, models=2) for i in (0, 1)])
+    said = verdict(few.score(), ["A", "B"])
+    assert "do not say whether chance explains the lead over: A." in said
+    assert "holds zero" not in said
+
+
+def test_options_in_which_runs_differ_are_named() -> None:
+    one = full_report(models=4)
+    other = one.model_copy(update={"run": one.run.model_copy(update={"maximum_triggers": 1})})
+    assert "maximum triggers" in comparison_html(compare([one, other]), [YAML, YAML])
+
+
 def test_runs_without_common_windows_are_compared_by_cost_alone() -> None:
     a, b = full_report(windows=4, models=1), full_report(windows=4, models=1)
     moved = [w.model_copy(update={"start": w.start + 7, "end": w.end + 7, "anchor": w.anchor + 7}) for w in b.windows]

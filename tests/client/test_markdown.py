@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 
+from modyn.client.composites import composite_scores
 from modyn.client.markdown import report_markdown
 from modyn.client.tables import print_report
 from modyn.client.wording import interpretation
-from modyn.core.report import DifferencePart, EvaluationPart, IntervalPart, OffsetPart, TransferPart
+from modyn.core.report import DifferencePart, EvaluationPart, HandlerPart, IntervalPart, OffsetPart, TransferPart
 from tests.client.reports import composite, drifting, report
 
 
@@ -83,6 +84,18 @@ def test_what_is_known_beside_the_means_has_sections_of_its_own(capsys: pytest.C
     for part in ("0.7500 [0.700, 0.800]", "certified", "forgetting +0.1250", "39 more scores", "+1w", "measured"):
         assert part in shown
     assert shown.count("region=") == 11
+
+
+def test_what_was_added_later_stands_behind_the_handlers_of_the_pipeline() -> None:
+    parts = [
+        HandlerPart(name=name, execution_time="manual", models="composite", strategy={}) for name in ("weekly", "0..")
+    ]
+    part = EvaluationPart(
+        handlers=parts, metrics=[], training_latency="zero", labels="newest", label_delay=None, confidence=None
+    )
+    scores = {name: {"d": {"Accuracy": composite(0.5)}} for name in ("0..", "weekly")}
+    document = report().model_copy(update={"composite": scores, "evaluation": part})
+    assert [found[0] for found in composite_scores(document)] == ["weekly", "0.."]
 
 
 def test_brackets_in_failures_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:

@@ -267,6 +267,12 @@ def test_what_cannot_be_evaluated_is_refused(client: Client, folder: Path) -> No
     pipeline_id = replay(client, folder)
     with pytest.raises(InvalidInputError, match=f"pipeline {pipeline_id} has no evaluation handlers"):
         evaluate(client, pipeline_id)
+    # what can never be scored is not kept
+    wrong = {"handlers": [DAILY], "datasets": [{"dataset_id": "drifting", "slices": ["nothere"]}]}
+    with pytest.raises(InvalidInputError, match="nothere"):
+        evaluate(client, pipeline_id, wrong)
+    with pytest.raises(InvalidInputError, match=f"pipeline {pipeline_id} has no evaluation handlers"):
+        evaluate(client, pipeline_id)
     simulated = client.submit(write_pipeline(folder, evaluation=None), simulate=True)
     assert client.wait(simulated).status == Pipeline.COMPLETED
     with pytest.raises(ConflictError, match="only simulated"):

@@ -150,6 +150,14 @@ def test_an_interval_moves_and_grows_with_the_scores_and_depends_on_nothing_else
     assert first.low < values.mean() < first.high
 
 
+def test_a_difference_has_one_interval_whichever_run_is_taken_from_the_other() -> None:
+    a, b = streams(14, 0.7, runs=2)
+    one, other = paired_interval(a, b, level=0.95), paired_interval(b, a, level=0.95)
+    assert one is not None
+    assert other is not None
+    assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
+
+
 @pytest.mark.parametrize("n", [MIN_WINDOWS, 60])
 def test_surer_intervals_are_longer_at_any_level(n: int) -> None:
     values = streams(n, 0.5, runs=1)[0]
@@ -338,3 +346,12 @@ def test_intervals_of_holistic_metrics_stay_within_bounds() -> None:
     labels = np.eye(1, 120, dtype=np.int64)[0]
     assert holistic_interval(auc, 120, level=0.95) is None  # undefined without the first block
     assert holistic_interval(auc, 2 * MIN_BLOCKS - 1, level=0.95) is None
+
+
+def test_intervals_end_where_the_metric_does() -> None:
+    scores = np.array([1.0] * 12 + [0.2])
+    free = mean_interval(scores, level=0.95)
+    cut = mean_interval(scores, level=0.95, bounds=(0, 1))
+    assert free is not None
+    assert free.high > 1
+    assert cut == Interval(max(free.low, 0.0), 1.0, 0.95)

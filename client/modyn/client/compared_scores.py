@@ -98,6 +98,7 @@ class ComparedScore:
         baselines: scores without a model on them, by name, of the first run: float64 [n], NaN where there is none.
         level: of the intervals.
         groups: see :attr:`Comparison.groups`.
+        bounds: smallest and largest value of the metric; None: any.
     """
 
     where: Where
@@ -108,6 +109,7 @@ class ComparedScore:
     baselines: Mapping[str, Float64Array]
     level: float
     groups: Sequence[SeedGroup] = ()
+    bounds: tuple[float, float] | None = None
     _differences: dict[int, list[DifferencePart | None]] = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -133,7 +135,7 @@ class ComparedScore:
     @cached_property
     def intervals(self) -> list[IntervalPart | None]:
         """Block-bootstrap interval of each of :attr:`common`; None with too few windows."""
-        return [interval_part(mean_interval(row, level=self.level)) for row in self.values]
+        return [interval_part(mean_interval(row, level=self.level, bounds=self.bounds)) for row in self.values]
 
     @cached_property
     def best(self) -> int | None:

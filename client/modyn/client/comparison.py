@@ -219,6 +219,7 @@ def compare(
             composite=[table[where].currently_active for table in tables],
             level=level,
             groups=groups,
+            bounds=tables[0][where].bounds,
         )
         for where in shared
     ]
@@ -244,6 +245,7 @@ def _compared(
     composite: list[float | None],
     level: float,
     groups: Sequence[SeedGroup],
+    bounds: tuple[float, float] | None,
 ) -> ComparedScore:
     handler, dataset, metric = where
     of_runs = [found.get((handler, dataset), {}) for found in windows]
@@ -255,7 +257,7 @@ def _compared(
     baselines = {name: np.array([b.get(name) for b in first], dtype=np.float64) for name in names}
     spans = np.array([place[:2] for place in places], dtype=np.int64).reshape(-1, 2)
     values = values.reshape(len(windows), len(places))
-    return ComparedScore(where, greater_is_better, composite, spans, values, baselines, level, groups)
+    return ComparedScore(where, greater_is_better, composite, spans, values, baselines, level, groups, bounds)
 
 
 def _active(window: WindowPart, metric: str) -> float | None:

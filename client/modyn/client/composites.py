@@ -12,8 +12,10 @@ _MIXED = "*Cross-validation*: some samples it was scored on may have been traine
 
 
 def composite_scores(report: Report) -> Iterator[tuple[str, str, str, CompositeScore]]:
-    """All composite scores with handler, dataset and score name."""
-    for handler, datasets in report.composite.items():
+    """All composite scores with handler, dataset and score name; first those of the pipeline's own handlers."""
+    handlers = [handler.name for handler in report.evaluation.handlers] if report.evaluation is not None else []
+    place = {name: number for number, name in enumerate(handlers)}
+    for handler, datasets in sorted(report.composite.items(), key=lambda item: place.get(item[0], len(place))):
         for dataset, metrics in datasets.items():
             for metric, score in metrics.items():
                 yield handler, dataset, metric, score

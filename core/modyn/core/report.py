@@ -184,6 +184,9 @@ class CompositeScore(_Part):
         description="Mean of no-model predictions over the windows that the currently active score counts."
     )
     greater_is_better: bool = Field(True, description="False for losses and errors.")
+    bounds: tuple[float, float] | None = Field(
+        None, description="Smallest and largest value that the metric can have; null: any."
+    )
     interval: IntervalPart | None = Field(
         None,
         description="Block-bootstrap confidence interval of `currently_active`; null with too few windows, or if not "

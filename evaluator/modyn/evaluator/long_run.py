@@ -45,8 +45,6 @@ def reach_of_mean(values: Float64Array, level: float, random: np.random.Generato
     if group > 1:
         values = values[: len(values) // group * group].reshape(-1, group).mean(axis=1)
     centred = values - values.mean()
-    # Whichever of two runs is taken from the other: what is drawn must not depend on the sign.
-    centred *= np.sign(centred[np.abs(centred).argmax()])
     phi = dependence(centred)
     residuals = centred[1:] - phi * centred[:-1]
     residuals -= residuals.mean()

@@ -50,7 +50,9 @@ class Interval:
 # ----------------------------------------------------------------------------------------------- windows in time order
 
 
-def mean_interval(values: Float64Array, *, level: float, seed: int = 0) -> Interval | None:
+def mean_interval(
+    values: Float64Array, *, level: float, seed: int = 0, bounds: tuple[float, float] | None = None
+) -> Interval | None:
     """The mean of scores that may depend on those before them, such as those of successive windows.
 
     See :mod:`modyn.evaluator.long_run` for the method. What is estimated is the mean that a much longer run of the same
@@ -60,6 +62,7 @@ def mean_interval(values: Float64Array, *, level: float, seed: int = 0) -> Inter
         values: in time order, finite, float64 [n].
         level: of confidence, between 0.5 and 1.
         seed: of what is drawn, 0 <= seed < 2**63.
+        bounds: smallest and largest possible value; the interval is cut there, which costs no coverage.
 
     Returns:
         None if there are fewer than :data:`MIN_WINDOWS` values, or all are the same: then nothing says how uncertain
@@ -73,7 +76,10 @@ def mean_interval(values: Float64Array, *, level: float, seed: int = 0) -> Inter
     if len(values) < MIN_WINDOWS or np.ptp(values) == 0:
         return None
     reach = reach_of_mean(values, level, generator(seed, Purpose.UNCERTAINTY, 0))
-    return _around(float(values.mean()), reach, level)
+    found = _around(float(values.mean()), reach, level)
+    if bounds is None:
+        return found
+    return Interval(max(found.low, bounds[0]), min(found.high, bounds[1]), level)
 
 
 def paired_interval(a: Float64Array, b: Float64Array, *, level: float, seed: int = 0) -> Interval | None:
@@ -98,6 +104,10 @@ def paired_interval(a: Float64Array, b: Float64Array, *, level: float, seed: int
     if len(difference) >= MIN_WINDOWS and not difference.any():
         _check_level(level)
         return Interval(0.0, 0.0, level)
+    # What is drawn is not symmetric: without one sign, b - a would get an interval of another length than a - b.
+    if difference.size and difference[np.abs(difference).argmax()] < 0:
+        found = mean_interval(-difference, level=level, seed=seed)
+        return None if found is None else Interval(-found.high, -found.low, level)
     return mean_interval(difference, level=level, seed=seed)
 
 

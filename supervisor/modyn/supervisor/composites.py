@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from modyn.core.config.evaluation import TrainingCost
+from modyn.core.config.pipeline import PipelineConfig, evaluation_datasets
 from modyn.core.plugins.evaluation import Float64Array, Window
 from modyn.core.report import CompositeScore, DifferencePart, IntervalPart, ModelScore, WindowPart, WindowScore
 from modyn.core.scores import ScoreName
@@ -172,6 +173,13 @@ def is_greater_better(better: Better, handler: str, dataset: str, metric: str) -
     return better.get((handler, dataset, ScoreName.parse(metric).metric), True)
 
 
+def bounds_of(config: PipelineConfig, dataset: str, metric: str) -> tuple[float, float] | None:
+    """Smallest and largest value of a metric, also of one class or slice of it; None: any."""
+    name = ScoreName.parse(metric).metric
+    metrics = (known for part in evaluation_datasets(config) if part.dataset_id == dataset for known in part.metrics)
+    return next((known.bounds for known in metrics if known.result_name == name), None)
+
+
 def composite_scores(
     groups: CellGroups, known: Mapping[str, Known], better: Better
 ) -> dict[str, dict[str, dict[str, CompositeScore]]]:
@@ -181,7 +189,12 @@ def composite_scores(
         if known[handler].handler.strategy.belongs_to_models:
             continue
         scores.setdefault(handler, {})[dataset] = {
-            metric: _composite(cells, metric, greater_is_better=is_greater_better(better, handler, dataset, metric))
+            metric: _composite(
+                cells,
+                metric,
+                greater_is_better=is_greater_better(better, handler, dataset, metric),
+                bounds=bounds_of(known[handler].config, dataset, metric),
+            )
             for metric in metrics_of(cells)
         }
     return scores
@@ -192,7 +205,9 @@ def metrics_of(cells: Sequence[Cell]) -> list[str]:
     return sorted({metric for cell in cells for scores in cell.scores.values() for metric in scores})
 
 
-def _composite(cells: Sequence[Cell], metric: str, *, greater_is_better: bool) -> CompositeScore:
+def _composite(
+    cells: Sequence[Cell], metric: str, *, greater_is_better: bool, bounds: tuple[float, float] | None
+) -> CompositeScore:
     level = cells[0].level
     of_active = [cell.of_active(metric).value for cell in cells]
     of_trained = [cell.of_trained(metric).value for cell in cells]
@@ -213,8 +228,9 @@ def _composite(cells: Sequence[Cell], metric: str, *, greater_is_better: bool) -
         windows_undefined=active.undefined,
         baselines={name: _summary(cells, values, active.counted).mean for name, values in of_baselines.items()},
         greater_is_better=greater_is_better,
-        interval=interval_of_mean(_counted(of_active, active), level),
-        trained_interval=interval_of_mean(_counted(of_trained, trained), level) if whole else None,
+        bounds=bounds,
+        interval=interval_of_mean(_counted(of_active, active), level, bounds),
+        trained_interval=interval_of_mean(_counted(of_trained, trained), level, bounds) if whole else None,
         over_baselines=_over_baselines(of_active, of_baselines, active, level) if whole else {},
     )
 
@@ -248,9 +264,11 @@ def _over_baselines(
     return parts
 
 
-def interval_of_mean(values: Float64Array, level: float | None) -> IntervalPart | None:
+def interval_of_mean(
+    values: Float64Array, level: float | None, bounds: tuple[float, float] | None = None
+) -> IntervalPart | None:
     """Of the mean of scores in time order; None if there are too few, or nobody asked for it."""
-    return None if level is None else interval_part(mean_interval(values, level=level))
+    return None if level is None else interval_part(mean_interval(values, level=level, bounds=bounds))
 
 
 def interval_part(interval: Interval | None) -> IntervalPart | None:

@@ -214,7 +214,12 @@ class LaterEvaluation:
             self._journal.update_pipeline(row.id, evaluated_extents=extents_tree(extents))
         else:
             self._journal.keep_handlers(row.id, [with_extents(known, extents).row() for known in group])
-        evaluations.missing(triggers)
+        try:
+            evaluations.missing(triggers)
+        except InvalidInputError:
+            if not is_own:  # it can never be scored: what is wrong in it must not be asked for again
+                self._journal.drop_unscored_handlers(row.id, [known.handler.name for known in group])
+            raise
 
 
 def _check_ended(row: PipelineRow) -> None:

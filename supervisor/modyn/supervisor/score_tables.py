@@ -140,6 +140,15 @@ class ScoreTables:
         with self._catalog.write() as connection:
             replace_rows(connection, HANDLERS, [{"pipeline_id": pipeline_id, **asdict(row)} for row in dated])
 
+    def drop_unscored_handlers(self, pipeline_id: int, names: Sequence[str]) -> None:
+        """Forgets handlers added later that have no window."""
+        here = HANDLERS.c.pipeline_id == pipeline_id
+        scored = sa.select(WINDOWS.c.handler).where(WINDOWS.c.pipeline_id == pipeline_id)
+        with self._catalog.write() as connection:
+            connection.execute(
+                HANDLERS.delete().where(here, HANDLERS.c.name.in_(names), HANDLERS.c.name.not_in(scored))
+            )
+
     # ------------------------------------------------------------------------------------------------ reading
 
     def handlers(self, pipeline_id: int) -> list[HandlerRow]:
