@@ -30,6 +30,10 @@ MAX_DEPENDENCE = 0.98
 """The largest autoregressive coefficient: beyond it, a few hundred values do not tell whether a series has a mean at
 all."""
 
+_TOLD_APART = 5.0
+"""n values do not tell a coefficient beyond 1 - 5 / n from one: bounded there, intervals of few windows are half
+as wide and cover what they did (benchmarks/RESULTS.md)."""
+
 _SURE_LEVEL = 0.99  # quantiles beyond this one have too few draws and follow Student's t
 
 
@@ -77,7 +81,8 @@ def dependence(centred: Float64Array) -> float:
     if energy <= 0:
         return 0.0
     phi = float(centred[1:] @ centred[:-1]) / energy
-    return min(max(phi + (3 + 5 * phi) / n, -MAX_DEPENDENCE), MAX_DEPENDENCE)
+    largest = min(MAX_DEPENDENCE, 1 - _TOLD_APART / n)
+    return min(max(phi + (3 + 5 * phi) / n, -largest), largest)
 
 
 def block_length(residuals: Float64Array) -> int:
