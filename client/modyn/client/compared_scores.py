@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modyn.core.report import CostPart, DifferencePart, IntervalPart
-from modyn.evaluator.uncertainty import Interval, mean_interval, paired_interval, repetition_interval
+from modyn.evaluator.uncertainty import interval_part, mean_interval, paired_interval, repetition_interval
 
 Float64Array: TypeAlias = npt.NDArray[np.float64]
 Where: TypeAlias = tuple[str, str, str]
@@ -194,7 +194,3 @@ class ComparedScore:
         a, b = self.values[run], self.values[reference]
         interval = interval_part(paired_interval(a, b, level=self.level))
         return DifferencePart(mean=float((a - b).mean()), interval=interval, windows=self.num_common)
-
-
-def interval_part(interval: Interval | None) -> IntervalPart | None:
-    return None if interval is None else IntervalPart(low=interval.low, high=interval.high, level=interval.level)

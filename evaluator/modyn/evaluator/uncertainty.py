@@ -19,6 +19,7 @@ from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
 from modyn.core.plugins.evaluation import Float64Array
 from modyn.core.randomness import Purpose, generator
+from modyn.core.report import IntervalPart
 from modyn.evaluator.block_draws import DRAWS, common_to_neighbours, drawn_bounds, wilson_bounds
 from modyn.evaluator.long_run import reach_of_mean, student
 
@@ -45,6 +46,11 @@ class Interval:
     low: float
     high: float
     level: float
+
+
+def interval_part(interval: Interval | None) -> IntervalPart | None:
+    """As it stands in reports and comparisons."""
+    return None if interval is None else IntervalPart(low=interval.low, high=interval.high, level=interval.level)
 
 
 # ----------------------------------------------------------------------------------------------- windows in time order

@@ -15,7 +15,7 @@ from modyn.core.plugins.evaluation import Float64Array, Window
 from modyn.core.report import CompositeScore, DifferencePart, IntervalPart, ModelScore, WindowPart, WindowScore
 from modyn.core.scores import ScoreName
 from modyn.evaluator.composite import CompositeSummary, active_and_trained, live_from, summarise
-from modyn.evaluator.uncertainty import Interval, mean_interval, paired_interval
+from modyn.evaluator.uncertainty import interval_part, mean_interval, paired_interval
 from modyn.supervisor.handlers import Known
 from modyn.supervisor.journal import BASELINE_PREFIX, Journal, TriggerRow, WindowRow
 from modyn.supervisor.rows import MetricRow, baseline_subject, trigger_of, trigger_subject
@@ -269,13 +269,6 @@ def interval_of_mean(
 ) -> IntervalPart | None:
     """Of the mean of scores in time order; None if there are too few, or nobody asked for it."""
     return None if level is None else interval_part(mean_interval(values, level=level, bounds=bounds))
-
-
-def interval_part(interval: Interval | None) -> IntervalPart | None:
-    """As it stands in the report."""
-    if interval is None:
-        return None
-    return IntervalPart(low=interval.low, high=interval.high, level=interval.level)
 
 
 def window_part(cell: Cell) -> WindowPart:
