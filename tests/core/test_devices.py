@@ -18,7 +18,7 @@ class CountingJob(Job):
 
     cancelled = 0
 
-    def events(self) -> Iterator[bytes]:
+    def events(self, *, until_gone: bool = True) -> Iterator[bytes]:
         return iter(())
 
     def send(self, message: bytes) -> None:

@@ -17,11 +17,13 @@ from modyn.core.arrow import Int64Array
 from modyn.core.errors import JobFailedError
 from modyn.core.jobs import ForkServerLauncher
 from modyn.evaluator import predictor
+from modyn.evaluator.forwarding import STEP_BATCHES
 from modyn.evaluator.outcomes import OutcomeFile
 from tests.helpers.evaluating import EvaluationServer, collect
 
-N = 640
+N = 1_280
 BATCH = 16
+STEP = BATCH * STEP_BATCHES
 RNG = np.random.default_rng(3)
 FEATURES = RNG.normal(size=(N, 4)).astype(np.float32)
 LABELS = RNG.integers(0, 3, N)
@@ -53,6 +55,7 @@ SERVER = """
 import pathlib, sys, time
 from modyn.core.jobs import ForkServerLauncher
 from modyn.evaluator import predictor
+from modyn.evaluator.forwarding import STEP_BATCHES
 from modyn.evaluator.service import PRELOAD
 from modyn.evaluator.store import OutcomeStore
 from modyn.proto.evaluator_pb2 import EvaluateRequest
@@ -144,7 +147,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(launcher: ForkServerLaunch
     models = [server.model(1), server.model(2)]
     wanted = {models[0]: [0, 1], models[1]: [0, 1]}
     scores = [{"name": "Accuracy", "topn": 2}]
-    request = server.request(dataset(server), WINDOWS, wanted, metrics=scores, batch_size=BATCH, reuse=True)
+    request = server.request(dataset(server), WINDOWS, wanted, metrics=scores, batch_size=BATCH, reuse=True, threads=2)
     server.close()
     (folder / "request").write_bytes(request.SerializeToString())
     process = subprocess.Popen([sys.executable, "-c", SERVER, str(folder), str(folder / "request")])
@@ -162,7 +165,7 @@ def test_a_server_that_is_killed_goes_on_where_it_was(launcher: ForkServerLaunch
     try:
         assert not list((server.state.path / "outcomes").glob(".tmp*"))
         answer = collect(server.peers.evaluator.Evaluate(request))
-        assert (answer.reused, answer.predictions) == (5 * 2 * BATCH, 2 * N - 5 * 2 * BATCH)
+        assert (answer.reused, answer.predictions) == (5 * 2 * STEP, 2 * N - 5 * 2 * STEP)
         files = outcome_files(server)
         request.reuse = False
         undisturbed = collect(server.peers.evaluator.Evaluate(request))
@@ -176,18 +179,19 @@ def test_a_server_that_is_killed_goes_on_where_it_was(launcher: ForkServerLaunch
         server.close()
 
 
+@pytest.mark.parametrize(("threads", "size"), [(1, BATCH), (2, STEP)])
 def test_parts_hold_whole_batches_of_the_undisturbed_job(
-    fresh_server: EvaluationServer, monkeypatch: pytest.MonkeyPatch
+    fresh_server: EvaluationServer, monkeypatch: pytest.MonkeyPatch, threads: int, size: int
 ) -> None:
     server = fresh_server
     name, model = dataset(server), server.model(1)
     monkeypatch.setattr(predictor, "PART_SECONDS", 0.0)
-    server.evaluate(name, WINDOWS, {model: [0, 1]}, batch_size=BATCH)
+    server.evaluate(name, WINDOWS, {model: [0, 1]}, batch_size=BATCH, threads=threads)
     order = np.lexsort((np.arange(N), TIMES))
     parts: list[Int64Array] = [OutcomeFile(path).of(model).keys for path in outcome_files(server)]
-    assert len(parts) == N // BATCH
+    assert len(parts) == N // size
     position = {int(key): index for index, key in enumerate(order)}
     for keys in parts:
         start = position[int(keys[0])]
-        assert start % BATCH == 0
-        assert keys.tolist() == order[start : start + BATCH].tolist()
+        assert start % size == 0
+        assert keys.tolist() == order[start : start + size].tolist()

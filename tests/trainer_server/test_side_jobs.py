@@ -23,7 +23,7 @@ class Files(Job):
     def __init__(self) -> None:
         self.cancelled = False
 
-    def events(self) -> Iterator[bytes]:
+    def events(self, *, until_gone: bool = True) -> Iterator[bytes]:
         pieces = [ExportedPiece(notice="n"), ExportedPiece(path="a", data=b"1"), ExportedPiece(data=b"2")]
         yield from (piece.SerializeToString() for piece in pieces)
 

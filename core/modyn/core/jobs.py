@@ -66,8 +66,11 @@ class Job(ABC):
     """How its process ended, once :meth:`events` has raised because it was killed or vanished; None: it was not."""
 
     @abstractmethod
-    def events(self) -> Iterator[bytes]:
+    def events(self, *, until_gone: bool = True) -> Iterator[bytes]:
         """Events until the job ends.
+
+        Args:
+            until_gone: when it ended well, wait until its process is gone and its memory free, which takes a while.
 
         Raises:
             ModynError: the one the job raised.
@@ -296,7 +299,7 @@ class _ForkedJob(Job):
             if not self._pid.done():
                 self._pid.set_result(0)
 
-    def events(self) -> Iterator[bytes]:
+    def events(self, *, until_gone: bool = True) -> Iterator[bytes]:
         outcome: tuple[bytes, bytes] | None = None
         with self._connection:
             while (frame := receive_frame(self._connection)) is not None:
@@ -304,6 +307,8 @@ class _ForkedJob(Job):
                     outcome = frame
                     break
                 yield frame[1]
+        if not until_gone and outcome is not None and outcome[0] == DONE:
+            return
         status = self._status.result()
         if self._cancelled:
             raise CancelledError(f"{self._description.what} was cancelled")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 PIPELINE_SCHEMA_VERSION = 1
 """Of the pipeline YAML (``schema_version`` key, optional)."""
@@ -37,6 +38,7 @@ CHECKPOINT_FORMAT_VERSION = 1
 # The catalog's version is kept by Alembic, one history per service.
 
 
+@cache
 def package_version() -> str:
     """Version of the installed ``modyn`` distribution."""
     from importlib.metadata import PackageNotFoundError, version

@@ -17,8 +17,8 @@ from modyn.core.keysets import KeySet
 from modyn.core.plugins.evaluation import Float64Array, Metric, Outcomes
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
-from modyn.evaluator.inference import class_scores, predicted_classes
-from modyn.evaluator.job import Emit, configure, moved, seed_all, transformed_classes
+from modyn.evaluator.forwarding import class_scores, moved, predicted_classes
+from modyn.evaluator.job import Emit, configure, seed_all, transformed_classes
 from modyn.evaluator.metric_checks import stored_labels, try_metrics
 from modyn.evaluator.metric_code import MetricCode
 from modyn.evaluator.request import parse_data, parse_metrics

@@ -7,18 +7,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-from modyn.core.arrow import Int64Array
 from modyn.core.config.pipeline import ModelSection
-from modyn.core.errors import InvalidInputError, ModynError
+from modyn.core.errors import ModynError
 from modyn.core.out_of_memory import out_of_memory
+from modyn.evaluator.forwarding import ModelFailedError, Said, Viewer
 from modyn.evaluator.parts import OutcomeParts
 from modyn.evaluator.plan import ModelTask
-from modyn.evaluator.reading import Inputs, Places
+from modyn.evaluator.reading import Batch
 from modyn.models.building import build_model
-from modyn.models.shapes import failed_layer
 from modyn.models.usercode import describe_error
 from modyn.models.weights import load
 from modyn.proto.storage_pb2_grpc import StorageStub
@@ -26,10 +24,6 @@ from modyn.storage.reader import fetch_model
 
 FLUSH_BYTES = 64 << 20
 """Outputs of one model kept in memory before they are written."""
-
-
-class ModelFailedError(Exception):
-    """A model cannot be scored; the others can. The message is for the user."""
 
 
 def seed_torch(seed: int, device: torch.device) -> None:
@@ -65,13 +59,16 @@ class ModelRun:
         task: which samples it needs.
         load: makes its module.
         output: takes its predictions.
+
+    Attributes:
+        module: while it is loaded.
     """
 
     def __init__(self, task: ModelTask, load: Callable[[str], torch.nn.Module], output: OutcomeParts) -> None:
         self.task = task
         self._load = load
         self._output = output
-        self._module: torch.nn.Module | None = None
+        self.module: torch.nn.Module | None = None
         self._in_part = 0
         self._clear()
 
@@ -83,35 +80,45 @@ class ModelRun:
         """
         if len(self.task) and self.task.runs[0, 0] == 0:
             with self._failing():
-                self._module = self._load(self.task.model)
+                self.module = self._load(self.task.model)
 
-    def see(self, inputs: Inputs, keys: Int64Array, places: Places) -> int:
-        """Predicts the samples of a batch that the model needs.
-
-        Args:
-            inputs: of a batch of n samples.
-            keys: of the batch, int64 [n].
-            places: positions of the samples in the job's keys, ascending; n of them.
-
-        Returns:
-            How many predictions were made.
+    def viewer(self, batch: Batch) -> Viewer | None:
+        """The model, if it needs any of some samples; None: it does not. It is loaded if it is the first time.
 
         Raises:
-            ModelFailedError: it cannot be loaded, or its forward pass or output is wrong.
+            ModelFailedError: it cannot be loaded.
         """
-        rows: slice | Int64Array
-        if isinstance(places, slice):
-            rows, end = self.task.within(places.start, places.stop), places.stop
-        else:
-            rows, end = self.task.among(places), int(places[-1]) + 1
-        count = rows.stop - rows.start if isinstance(rows, slice) else len(rows)
+        if not self.task.needs(batch.places):
+            return None
+        if self.module is None:
+            with self._failing():
+                self.module = self._load(self.task.model)
+        return Viewer(self.module, self.task)
+
+    def take(self, outcome: Said | Exception) -> int:
+        """Keeps what the model said; of how many samples that is.
+
+        Raises:
+            ModelFailedError: it could not say anything, or its output is wrong.
+        """
         with self._failing():
-            if count:
-                self._predict(inputs, keys, rows, count)
-                self._in_part += count
-            if end >= self.task.end:
-                self._close()
-        return count
+            if isinstance(outcome, Exception):
+                raise outcome
+            self._said.append(outcome)
+            self._bytes += outcome.nbytes
+            self._in_part += len(outcome.keys)
+            if self._bytes >= FLUSH_BYTES:
+                self._flush()
+        return len(outcome.keys)
+
+    def passed(self, end: int) -> None:
+        """All who need what is before position ``end`` have seen it: a model that needs nothing after it is dropped.
+
+        Raises:
+            ModelFailedError: its output is wrong.
+        """
+        if end >= self.task.end:
+            self.finish()
 
     def finish(self) -> None:
         """All samples were shown: writes what is left. The last ones it needed may have been deleted meanwhile.
@@ -120,7 +127,8 @@ class ModelRun:
             ModelFailedError: its output is wrong.
         """
         with self._failing():
-            self._close()
+            self._flush()
+            self.module = None
 
     def flush(self) -> int:
         """Writes what is held back, as an outcome file is to be complete; how many predictions are in the file.
@@ -147,82 +155,12 @@ class ModelRun:
             traceback.print_exc()
             raise ModelFailedError(f"it raised {describe_error(error)}") from error
 
-    def _close(self) -> None:
-        self._flush()
-        self._module = None
-
-    def _predict(self, inputs: Inputs, keys: Int64Array, rows: slice | Int64Array, count: int) -> None:
-        if self._module is None:
-            self._module = self._load(self.task.model)
-        if count < len(keys):
-            inputs, keys = _selected(inputs, rows), keys[rows]
-        with torch.inference_mode():
-            scores = class_scores(_forward(self._module, inputs), count)
-            predictions = predicted_classes(scores)
-        self._keys.append(keys)
-        self._predictions.append(predictions)
-        self._bytes += count * 16
-        if self._output.keep_scores:
-            self._scores.append(scores)
-            self._bytes += scores.numel() * 4
-        if self._bytes >= FLUSH_BYTES:
-            self._flush()
-
     def _flush(self) -> None:
-        if self._keys:
-            scores = torch.cat(self._scores) if self._scores else None
-            self._output.write(self.task.model, np.concatenate(self._keys), torch.cat(self._predictions), scores)
+        if self._said:
+            whole = Said.join(self._said)
+            self._output.write(self.task.model, whole.keys, whole.predictions, whole.scores)
         self._clear()
 
     def _clear(self) -> None:
-        self._keys: list[Int64Array] = []
-        self._predictions: list[torch.Tensor] = []
-        self._scores: list[torch.Tensor] = []
+        self._said: list[Said] = []
         self._bytes = 0
-
-
-def _forward(module: torch.nn.Module, inputs: Inputs) -> object:
-    """The output of a model; whatever it raises becomes an error that names the layer."""
-    try:
-        return module(inputs)
-    except ModynError:
-        raise
-    except Exception as error:
-        if out_of_memory(error) is not None:  # not the fault of a layer
-            raise
-        traceback.print_exc()
-        layer = failed_layer(module, inputs)
-        where = "" if layer is None else f"; {layer}"
-        raise ModelFailedError(f"its forward pass raised {describe_error(error)}{where}") from error
-
-
-def class_scores(output: object, count: int) -> torch.Tensor:
-    """A model's output as scores, float32 [n, outputs].
-
-    Raises:
-        InvalidInputError: it is no tensor [n], [n, 1] or [n, outputs].
-    """
-    if not isinstance(output, torch.Tensor):
-        raise InvalidInputError(f"the model returned a {type(output).__name__}; expected a tensor [n, outputs]")
-    if output.ndim not in (1, 2) or output.shape[0] != count or output.shape[-1] == 0:
-        shape = list(output.shape)
-        raise InvalidInputError(f"the model returned shape {shape} for {count} samples; expected [{count}, outputs]")
-    return output.reshape(count, -1).to(torch.float32)
-
-
-def predicted_classes(scores: torch.Tensor) -> torch.Tensor:
-    """Classes of scores [n, outputs], int64 [n]: the largest one; of a single output, its sign."""
-    return scores.argmax(dim=1) if scores.shape[1] > 1 else (scores[:, 0] > 0).to(torch.int64)
-
-
-def _selected(inputs: Inputs, rows: slice | Int64Array) -> Inputs:
-    """Rows of a batch; a view where they are one run."""
-    if isinstance(inputs, dict):
-        return {name: _rows(tensor, rows) for name, tensor in inputs.items()}
-    return _rows(inputs, rows)
-
-
-def _rows(tensor: torch.Tensor, rows: slice | Int64Array) -> torch.Tensor:
-    if isinstance(rows, slice):
-        return tensor[rows]
-    return tensor[torch.from_numpy(rows).to(tensor.device)]

@@ -11,11 +11,11 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from modyn.core.arrow import Int64Array, decode_batch
@@ -26,11 +26,12 @@ from modyn.core.keysets import KeySet
 from modyn.core.out_of_memory import memory_guard
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
-from modyn.evaluator.inference import ModelFailedError, ModelLoader, ModelRun, seed_torch
+from modyn.evaluator.forwarding import Forwarding, ModelFailedError, Shown, Viewer
+from modyn.evaluator.inference import ModelLoader, ModelRun, seed_torch
 from modyn.evaluator.isolating import Isolation, Stretch
 from modyn.evaluator.parts import OutcomeParts, Send
 from modyn.evaluator.plan import ModelTask
-from modyn.evaluator.reading import Batch, Block, Decoding, Inputs, Lost, SampleReader
+from modyn.evaluator.reading import Batch, Block, Decoding, Lost, SampleReader
 from modyn.models.decoding import Decoder
 from modyn.proto.evaluator_pb2 import (
     CheckEvaluationRequest,
@@ -89,7 +90,12 @@ class Showing:
         self._device = load.device
         self._batch_size = job.batch_size
         self._keys = KeySet.from_proto(job.keys).to_array()
-        self._decoding = Decoding(self._decode)
+        self._decoding = Decoding(decoder.inputs)
+        self._forwarding = Forwarding(
+            decoder, load.device, batch_size=job.batch_size, threads=job.threads, keep_scores=job.keep_scores
+        )
+        self._viewing: deque[list[ModelRun]] = deque()
+        """Who sees the samples that models still work on."""
         self._reader = SampleReader(stub, job.dataset, self._keys, batch_size=job.batch_size, decoder=decoder)
         self._parts = OutcomeParts(job.output, keep_scores=job.keep_scores, seconds=job.part_seconds, send=send)
         self._runs = [ModelRun(ModelTask.from_proto(task), load, self._parts) for task in job.tasks]
@@ -103,10 +109,11 @@ class Showing:
         Raises:
             ModynError: what has to do with no single model or sample.
         """
-        with closing(self._reader.blocks()) as blocks:
+        with closing(self._reader.blocks()) as blocks, closing(self._forwarding):
             self._load()
             if self._runs:
                 self._show_all(blocks)
+            self._take_all(self._forwarding.rest())
         for run in list(self._runs):
             with self._leaving_out(run):
                 run.finish()
@@ -117,41 +124,78 @@ class Showing:
         for run in list(self._runs):
             with self._leaving_out(run):
                 run.load()
+        self._forwarding.see_modules([run.module for run in self._runs if run.module is not None])
+        if self._forwarding.decodes:
+            self._reader.decodes = False
 
     def _show_all(self, blocks: Iterable[Block]) -> None:
         for block in blocks:
             self._parts.bytes_read += block.bytes_read
             self._report(block.lost)
-            for batch in block.batches(self._batch_size):
-                self._parts.samples_read += len(batch.samples)
-                decoded, lost = self._decoding.inputs(batch)
-                self._report(lost)
-                if decoded is not None:
-                    self._show(decoded)
-                if not self._runs:
-                    return
-                if self._decoding.is_hopeless:
-                    self._report([Lost(self._keys[end_of(batch) :], lost[-1].error)])
-                    return
+            for batch in block.batches(self._forwarding.step):
+                self._parts.samples_read += len(batch)
+                ready = batch if self._forwarding.decodes else self._decoded(batch)
+                if ready is not None:
+                    self._show(ready)
                 if self._parts.is_due:
+                    self._take_all(self._forwarding.rest())
                     self._close_part()
+                if not self._runs or self._decoding.is_hopeless:
+                    return
 
     def _show(self, batch: Batch) -> None:
-        inputs = batch.inputs
-        assert inputs is not None  # it was decoded
-        inputs = moved(inputs, self._device)
-        untouched = _versions(inputs)
-        for run in list(self._runs):
-            with self._leaving_out(run):
-                self._done += run.see(inputs, batch.samples.keys, batch.places)
-            if _versions(inputs) != untouched:  # the model worked in place; the next one must not see that
-                inputs = moved(self._decode(batch.samples.columns), self._device)
-                untouched = _versions(inputs)
+        viewing, viewers = self._viewers(batch)
+        self._viewing.append(viewing)
+        self._take_all(self._forwarding.show(batch, viewers))
         if time.perf_counter() - self._reported > PROGRESS_SECONDS:
             self._send_progress()
 
-    def _decode(self, columns: Mapping[str, pa.Array]) -> Inputs:
-        return self._decoder.inputs(columns)
+    def _viewers(self, batch: Batch) -> tuple[list[ModelRun], list[Viewer]]:
+        """Who needs any of some samples."""
+        viewing: list[ModelRun] = []
+        viewers: list[Viewer] = []
+        for run in list(self._runs):
+            with self._leaving_out(run):
+                if (viewer := run.viewer(batch)) is not None:
+                    viewing.append(run)
+                    viewers.append(viewer)
+        return viewing, viewers
+
+    def _take_all(self, batches: Iterable[Shown]) -> None:
+        for shown in batches:
+            if self._decoding.is_hopeless:  # its samples are reported already
+                return
+            self._take(shown, self._viewing.popleft())
+
+    def _take(self, shown: Shown, viewing: Sequence[ModelRun]) -> None:
+        if shown.outcomes is None:
+            self._take_decodable(shown.batch)
+            return
+        self._decoding.worked()
+        for run, outcome in zip(viewing, shown.outcomes, strict=True):
+            if run in self._runs:  # it has not failed meanwhile
+                with self._leaving_out(run):
+                    self._done += run.take(outcome)
+        for run in list(self._runs):
+            with self._leaving_out(run):
+                run.passed(shown.batch.end)
+
+    def _take_decodable(self, batches: Batch) -> None:
+        """Shows what can be decoded of samples of which some cannot."""
+        for batch in batches.cut(self._batch_size):
+            if (decoded := self._decoded(batch)) is not None:
+                viewing, viewers = self._viewers(decoded)
+                self._take(self._forwarding.show_now(decoded, viewers), viewing)
+            if self._decoding.is_hopeless:
+                return
+
+    def _decoded(self, batch: Batch) -> Batch | None:
+        """Without samples that cannot be; None if none can."""
+        decoded, lost = self._decoding.inputs(batch)
+        self._report(lost)
+        if self._decoding.is_hopeless:
+            self._report([Lost(self._keys[batch.end :], lost[-1].error)])
+        return decoded
 
     def _close_part(self) -> None:
         models: list[PredictedModel] = []
@@ -185,11 +229,6 @@ class Showing:
 
 def _memory_guard(device: torch.device, batch_size: int) -> AbstractContextManager[None]:
     return memory_guard(str(device), "evaluation.datasets[].batch_size", batch_size)
-
-
-def end_of(batch: Batch) -> int:
-    """Position after its last sample."""
-    return batch.places.stop if isinstance(batch.places, slice) else int(batch.places[-1]) + 1
 
 
 def _transformed(decoder: Decoder, job: PredictJob) -> PredictedLabels:
@@ -275,17 +314,3 @@ def seed_all(seed: int, device: torch.device) -> None:
     random.seed(seed % 2**32)
     np.random.seed(seed % 2**32)
     seed_torch(seed, device)
-
-
-def _versions(inputs: Inputs) -> list[int]:
-    """Counts of the in-place changes made to the tensors so far."""
-    return [tensor._version for tensor in (inputs.values() if isinstance(inputs, dict) else [inputs])]
-
-
-def moved(inputs: Inputs, device: torch.device) -> Inputs:
-    """A batch on the device of the model."""
-    if device.type == "cpu":
-        return inputs
-    if isinstance(inputs, dict):
-        return {name: tensor.to(device, non_blocking=True) for name, tensor in inputs.items()}
-    return inputs.to(device, non_blocking=True)

@@ -13,7 +13,7 @@ import torch
 
 from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.plugins.evaluation import Metric, Outcomes
-from modyn.evaluator.inference import predicted_classes
+from modyn.evaluator.forwarding import predicted_classes
 from modyn.evaluator.metrics.classification import ClassificationMetric
 from modyn.evaluator.metrics.user import UserMetric
 from modyn.models.usercode import describe_error, load_function

@@ -40,6 +40,15 @@ class ModelTask:
         """Starts and ends of the runs, for look-ups one by one: each takes a tenth of what NumPy takes."""
         return array("q", self.runs[:, 0].tobytes()), array("q", self.runs[:, 1].tobytes())
 
+    def needs(self, places: slice | Int64Array) -> bool:
+        """Whether it needs any of some ascending positions, or of ``start … stop - 1``."""
+        found = self.rows(places)
+        return found.start < found.stop if isinstance(found, slice) else len(found) > 0
+
+    def rows(self, places: slice | Int64Array) -> slice | Int64Array:
+        """Which of some ascending positions it needs, as indices into them; a slice where they are one run."""
+        return self.within(places.start, places.stop) if isinstance(places, slice) else self.among(places)
+
     def within(self, start: int, end: int) -> slice | Int64Array:
         """The positions it needs among ``start … end - 1``, relative to ``start``; a slice where they are one run."""
         starts, ends = self._bounds

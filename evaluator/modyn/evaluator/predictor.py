@@ -90,7 +90,8 @@ class Predictor:
             job = self._launcher.launch(description)
             caller.kill_when_gone(job)
             try:
-                for message in job.events():
+                # The memory of a GPU is scarce: the next job needs what this one leaves.
+                for message in job.events(until_gone=evaluation.device != "cpu"):
                     event = PredictEvent.FromString(message)
                     finished = event.HasField("result")
                     yield event
@@ -99,7 +100,7 @@ class Predictor:
                     raise
                 raise JobKilledError(job.killed, error) from error
             finally:
-                job.cancel()  # nothing to kill unless we are here because of an error or a closed stream
+                job.cancel()  # nothing to kill, or nothing left to do, unless of an error or a closed stream
         if not finished:
             raise JobFailedError(f"{description.what} ended without a result; see {log}")
         if not log.stat().st_size:

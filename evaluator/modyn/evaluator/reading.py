@@ -47,7 +47,7 @@ class Lost:
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """n samples to show to models at once.
+    """n samples to show to models, at once or batch by batch.
 
     Attributes:
         inputs: what they are decoded to, if somebody did already.
@@ -56,6 +56,29 @@ class Batch:
     samples: SampleBatch
     places: Places
     inputs: Inputs | None
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def end(self) -> int:
+        """Position after its last sample."""
+        return self.places.stop if isinstance(self.places, slice) else int(self.places[-1]) + 1
+
+    def cut(self, size: int) -> Iterator[Batch]:
+        """Batches of a size; the last may be smaller."""
+        count = len(self)
+        if count <= size:
+            yield self
+            return
+        cut = None if self.inputs is None else list(_cut(self.inputs, size))
+        for index, start in enumerate(range(0, count, size)):
+            rows = min(size, count - start)
+            yield Batch(
+                self.samples.slice(start, rows),
+                part_of(self.places, start, rows),
+                None if cut is None else cut[index],
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +110,8 @@ class Block:
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Cut into batches of a size; the last may be smaller."""
-        samples = self.samples
-        if samples is None:
-            return
-        count = len(samples)
-        cut = None if self.inputs is None else list(_cut(self.inputs, count, size))
-        for index, start in enumerate(range(0, count, size)):
-            rows = min(size, count - start)
-            yield Batch(
-                samples if rows == count else samples.slice(start, rows),
-                part_of(self.places, start, rows),
-                None if cut is None else cut[index],
-            )
+        if self.samples is not None:
+            yield from Batch(self.samples, self.places, self.inputs).cut(size)
 
 
 def part_of(places: Places, start: int, count: int) -> Places:
@@ -117,6 +130,9 @@ class SampleReader:
         keys: what to read, int64 [n].
         batch_size: samples in a batch.
         decoder: decodes blocks, where it can decode many batches at once.
+
+    Attributes:
+        decodes: whether it decodes at all; may change while it reads.
     """
 
     def __init__(self, stub: StorageStub, dataset: str, keys: Int64Array, *, batch_size: int, decoder: Decoder) -> None:
@@ -125,6 +141,7 @@ class SampleReader:
         self._keys = keys
         self._batch_size = batch_size
         self._decoder = decoder
+        self.decodes = decoder.parses_batches
         self._isolation = Isolation()
         self._stopped = False
         self._open: SampleBlocks | None = None
@@ -205,7 +222,7 @@ class SampleReader:
             yield from blocks
 
     def _decoded(self, samples: SampleBatch, places: Places) -> Block:
-        if self._decoder.parses_batches:
+        if self.decodes:
             try:
                 return Block(samples, places, self._decoder.inputs(samples.columns))
             except ModynError:
@@ -228,6 +245,10 @@ class Decoding:
     def is_hopeless(self) -> bool:
         """Nothing could be decoded, and it was tried often enough."""
         return self._isolation.is_hopeless
+
+    def worked(self) -> None:
+        """Somebody else could decode something."""
+        self._isolation.worked()
 
     def inputs(self, batch: Batch) -> tuple[Batch | None, list[Lost]]:
         """The batch with its inputs, without the samples that cannot be decoded; None if none can.
@@ -263,11 +284,9 @@ class Decoding:
             return None, [*lost, Lost(left.keys, error)]
 
 
-def _cut(inputs: Inputs, count: int, size: int) -> Iterator[Inputs]:
-    if count <= size:
-        yield inputs
-    elif isinstance(inputs, dict):
-        # One call cuts a tensor into all its parts.
+def _cut(inputs: Inputs, size: int) -> Iterator[Inputs]:
+    # One call cuts a tensor into all its parts.
+    if isinstance(inputs, dict):
         for parts in zip(*(torch.split(tensor, size) for tensor in inputs.values()), strict=True):
             yield dict(zip(inputs, parts, strict=True))
     else:

@@ -21,8 +21,9 @@ from modyn.core.errors import InvalidInputError, ModynError
 from modyn.core.keysets import KeySet
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
-from modyn.evaluator.inference import ModelLoader, class_scores, predicted_classes
-from modyn.evaluator.job import Emit, configure, moved, seed_all, transformed_classes
+from modyn.evaluator.forwarding import class_scores, moved, predicted_classes
+from modyn.evaluator.inference import ModelLoader
+from modyn.evaluator.job import Emit, configure, seed_all, transformed_classes
 from modyn.evaluator.request import parse_data
 from modyn.models.decoding import Decoder
 from modyn.models.embedding import EmbeddingTap

@@ -1,10 +1,12 @@
-"""How every job begins, done before there is a job (see ``modyn.core.standby``): connections, and what torch and Arrow
-set up when they are first used. No user code runs and no sample is read.
+"""How every job begins, done before there is a job (see ``modyn.core.standby``): connections, and what libraries set up
+when they are first used, of which a process that was just forked also copies every page it writes to. No user code runs
+and no sample is read.
 """
 
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,12 @@ import torch
 from torch import nn
 
 from modyn.core.arrow import decode_batch, encode_batch
+from modyn.core.config.pipeline import DataSection, ModelSection
+from modyn.core.config.problems import parse_section
 from modyn.core.rpc import connect_ahead
+from modyn.models.building import build_model
+from modyn.models.decoding import Decoder
+from modyn.models.weights import dump, load
 
 _ROWS, _WIDTH = 4, 4
 
@@ -31,6 +38,7 @@ def warm_up(argument: str) -> None:
     torch.set_num_threads(1)  # whatever a job computes with, no thread is started for this
     _train()
     _decode()
+    _begin()
     for address in json.loads(argument):
         connect_ahead(address)
 
@@ -52,3 +60,17 @@ def _decode() -> None:
     """A batch as it travels, there and back."""
     batch = pa.record_batch({"key": np.arange(_ROWS), "x": np.zeros(_ROWS, np.float32)})
     decode_batch(encode_batch(batch)).column("x").to_numpy()
+
+
+def _begin() -> None:
+    """Sections of a pipeline, a model with weights, and inputs: as jobs read and make theirs."""
+    model = {"id": "MLP", "config": {"in_features": _WIDTH, "hidden": [_WIDTH], "num_classes": 2}}
+    module = build_model(parse_section(ModelSection, model, "model"), None)
+    load(module, dump(module))
+    data = {"dataset_id": "none", "parser": {"name": "numeric_record", "dtype": "uint8", "scale": 0.5}}
+    decoder = Decoder(parse_section(DataSection, data, "data"), None)
+    columns = {"data": pa.array([bytes(_WIDTH)] * _ROWS, pa.binary(_WIDTH))}
+    with ThreadPoolExecutor(1) as pool:  # threads have memory of their own
+        inputs = pool.submit(decoder.inputs, columns).result()
+    with torch.inference_mode():
+        module.eval()(inputs)
