@@ -18,7 +18,7 @@ from modyn.client import Client, PipelineResult, compare, replay
 from modyn.client.cli import app
 from modyn.client.runfolder import RunFolder
 from modyn.client.server import EmbeddedServer
-from modyn.core.errors import ConflictError, InvalidInputError, NotFoundError
+from modyn.core.errors import ConflictError, InvalidInputError, JobFailedError, NotFoundError
 from modyn.core.state import StateDirectory
 from modyn.proto.supervisor_pb2 import PipelineEvent
 from tests.client.test_run import PIPELINE, table
@@ -118,6 +118,18 @@ def test_stored_models_are_scored_later_on_what_is_asked_for(runs: Runs, command
         command("evaluate", pipeline_id, "--windows", "30s", "--name", scores[0])
     with pytest.raises(NotFoundError, match="evaluation"):
         command("evaluate", pipeline_id, "--handler", "nope")
+
+
+def test_an_evaluation_of_which_nothing_can_be_scored_fails_and_says_why_once(
+    runs: Runs, command: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(JobFailedError, match="nothing could be scored"):
+        command("evaluate", runs.ids[1], "--windows", "25s", "--metrics", "MeanSquaredError", "--name", "odd")
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed:")]
+    assert len(lines) == 1
+    assert "metric MSE, the models of triggers 0, 1, 2 on 'd' failed: metric MeanSquaredError" in lines[0]
+    printed = command("evaluate", runs.ids[1], "--windows", "25s", "--metrics", "Accuracy")
+    assert "failed:" not in printed, "that was another handler"
 
 
 def test_a_file_says_it_all_and_distances_are_shown(

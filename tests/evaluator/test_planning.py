@@ -18,7 +18,7 @@ from modyn.core.errors import CorruptDataError
 from modyn.core.state import StateDirectory
 from modyn.evaluator import finding, plan
 from modyn.evaluator.finding import covering
-from modyn.evaluator.outcomes import ModelOutcomes, OutcomeFile, OutcomeWriter
+from modyn.evaluator.outcomes import OutcomeFile, OutcomeWriter, rows_of
 from modyn.evaluator.plan import ModelTask, plan_tasks, runs_of_mask
 from modyn.evaluator.request import Span
 from modyn.evaluator.store import OutcomeStore, StoredOutcomes
@@ -86,10 +86,9 @@ def test_a_task_shown_in_batches_sees_each_of_its_samples_once(mask: list[bool],
 def test_rows_are_found_by_key_like_in_a_dictionary(stored: list[int], asked: list[int], spread: int) -> None:
     keys = np.array(stored, dtype=np.int64) * spread  # far apart: no look-up table
     rows = {int(key): row for row, key in enumerate(keys)}
-    outcomes = ModelOutcomes(keys, np.zeros(len(keys), dtype=np.int64), None)
     wanted = np.array(asked, dtype=np.int64) * spread
-    assert outcomes.rows_of(wanted).tolist() == [rows.get(int(key), -1) for key in wanted]
-    assert outcomes.rows_of(keys).tolist() == list(range(len(keys)))
+    assert rows_of(keys, wanted).tolist() == [rows.get(int(key), -1) for key in wanted]
+    assert rows_of(keys, keys).tolist() == list(range(len(keys)))
 
 
 @pytest.mark.parametrize("outputs", [None, 1, 3])
@@ -142,7 +141,7 @@ def test_what_is_stored_is_found_oldest_first(state: StateDirectory, any_catalog
     rows = []
     for key in (5, 3, 9):
         path, digest, row = written(store, key)
-        store.adopt(path, digest, [row])
+        store.adopt(path, digest, [row], "1")
         rows.append(row)
     again = OutcomeStore(state, any_catalog)
     assert again.find(["input", "other"], with_scores=False) == {"input": rows, "other": []}
@@ -157,9 +156,9 @@ def test_outcomes_stored_before_are_kept_and_a_file_that_nobody_needs_is_not(
 ) -> None:
     store = OutcomeStore(state, any_catalog)
     path, digest, row = written(store, 5)
-    store.adopt(path, digest, [row])
+    store.adopt(path, digest, [row], "1")
     other_path, other_digest, _ = written(store, 6)
-    opened = store.adopt(other_path, other_digest, [replace(row, file=other_digest)])
+    opened = store.adopt(other_path, other_digest, [replace(row, file=other_digest)], "1")
     assert opened.of("m").keys.tolist() == [6]  # readable although already deleted
     assert store.find(["input"], with_scores=False)["input"] == [row]
     assert [file.stem for file in (state.path / "outcomes").glob("*.arrow")] == [digest]
@@ -168,6 +167,6 @@ def test_outcomes_stored_before_are_kept_and_a_file_that_nobody_needs_is_not(
 def test_thousands_of_models_are_looked_up_at_once(state: StateDirectory, any_catalog: Catalog) -> None:
     store = OutcomeStore(state, any_catalog)
     path, digest, row = written(store, 5)
-    store.adopt(path, digest, [row])
+    store.adopt(path, digest, [row], "1")
     found = store.find([*(f"digest{i}" for i in range(2_000)), "input"], with_scores=False)
     assert sum(map(len, found.values())) == 1

@@ -32,7 +32,7 @@ from modyn.core.keysets import KeySet
 from modyn.core.rpc import cancel
 from modyn.core.values import to_value
 from modyn.evaluator.observing import MAX_KEYS
-from modyn.evaluator.outcomes import OutcomeFile
+from modyn.evaluator.outcomes import OutcomeFile, rows_of
 from modyn.proto.common_pb2 import CodeOrigin
 from modyn.proto.evaluator_pb2 import ObserveAnswer, ObserveRequest, ObserveSession
 from tests.helpers.evaluating import MODEL, EvaluationServer, module, plain_loop
@@ -198,7 +198,7 @@ def test_answers_are_those_of_an_evaluation_and_of_a_forward_pass(
         table = stream.ask(model, np.arange(N), scores=True, embeddings=True)
         assert table["key"].to_pylist() == list(range(N))
         outcomes = OutcomeFile(path).of(model)
-        rows = outcomes.rows_of(np.arange(N))
+        rows = rows_of(outcomes.keys, np.arange(N))
         np.testing.assert_array_equal(table["prediction"].to_numpy(), outcomes.predictions[rows])
         np.testing.assert_allclose(matrix(table["scores"]), plain_loop(seed, FEATURES), atol=1e-6)
         with torch.no_grad():

@@ -159,6 +159,18 @@ def test_predictions_of_many_files_equal_a_dictionary(parts: tuple[list[int], li
             assert predictions.scores[place].tolist() == [known[key], -known[key]]
 
 
+def test_outcomes_are_taken_when_they_are_asked_for() -> None:
+    keys = np.arange(10)
+    parts = [ModelOutcomes(keys[:4], np.full(4, 3), None), ModelOutcomes(keys[4:], np.full(6, 3), None)]
+    predictions = Predictions(keys, np.ones(10, dtype=np.bool_))
+    assert predictions.add(*parts, keep_scores=False) == 10
+    assert not predictions.missing.any()
+    parts[1].predictions[:] = 5  # nothing was copied yet
+    assert predictions.predictions.tolist() == [3] * 4 + [5] * 6
+    parts[1].predictions[:] = 7
+    assert predictions.predictions.tolist() == [3] * 4 + [5] * 6
+
+
 def test_outcomes_of_all_samples_are_not_copied() -> None:
     keys = np.arange(10)[::-1].copy()
     outcomes = ModelOutcomes(keys, np.arange(10), np.zeros((10, 2), dtype=np.float32))
@@ -183,9 +195,26 @@ def test_the_same_request_again_starts_no_job(server: EvaluationServer, name: st
     assert server.launcher.launched == 1
     assert (first.predictions, first.reused) == (rows_within((0, 90)), 0)
     assert (again.predictions, again.reused) == (0, first.predictions)
-    assert again.done is not None
-    assert again.done.reused_seconds > 0
     assert again.values() == first.values()
+
+
+def test_what_was_used_again_costs_a_pipeline_what_it_took_once(server: EvaluationServer, name: str) -> None:
+    def costs(*windows: tuple[int, int], **options: Any) -> tuple[float, float]:
+        done = ask(server, name, *windows, **options).done
+        assert done is not None
+        return done.predict_seconds, done.reused_seconds
+
+    made, nothing = costs((0, 120))
+    assert made > 0
+    assert nothing == 0
+    assert costs((0, 120)) == (0, 0)  # its costs contain it already
+    part = costs((0, 60), pipeline_id="8")[1]
+    assert part == pytest.approx(made * rows_within((0, 60)) / rows_within((0, 120)))
+    rest = costs((60, 120), pipeline_id="8")[1]
+    assert part + rest == pytest.approx(made)
+    assert costs((0, 120), (30, 70), pipeline_id="8") == (0, 0)
+    again, _ = costs((0, 120), reuse=False)
+    assert again > 0
 
 
 def test_other_windows_predict_only_what_is_missing(server: EvaluationServer, name: str) -> None:

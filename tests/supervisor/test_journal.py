@@ -16,6 +16,7 @@ from modyn.core.plugins.evaluation import Window
 from modyn.core.plugins.triggers import Evaluation, Finding
 from modyn.core.report import BaselineKind
 from modyn.supervisor import journal as j
+from modyn.supervisor.failures import failure_messages
 from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, ScoreRow, TriggerRow, WindowRow
 from modyn.supervisor.report import build_report
 from modyn.supervisor.rows import ConfusionRow, EvaluationCost, FailureRow, HandlerRow, MetricRow, OffsetRow
@@ -212,11 +213,11 @@ def test_what_an_evaluation_said_reads_back(any_catalog: Catalog) -> None:
     assert (journal.confusions(row.id), journal.offsets(row.id)) == ([confusion], offsets)
     assert (journal.metrics(row.id), journal.handlers(row.id)) == (metrics, [handler])
     assert list(journal.scored(row.id)) == [(*place, "trigger:0")]
-    assert journal.failures(row.id) == ["no \\0"]
+    assert failure_messages(journal.failure_rows(row.id)) == ["no \\0"]
     first, second = journal.failure_rows(row.id)
     assert replace(second, id=first.id) == first == replace(failure, id=first.id, message="no \\0")
     journal.forget_failures([first.id, second.id])
-    assert journal.failures(row.id) == []
+    assert failure_messages(journal.failure_rows(row.id)) == []
 
     journal.add_scored(row.id, Scored([window], [replace(score, metric="F1-macro")], [], [(*place, "trigger:0")]))
     assert ([s.metric for s in journal.scores(row.id)], journal.confusions(row.id)) == (["F1-macro"], [])
@@ -275,7 +276,7 @@ def test_errors_may_hold_what_no_database_stores(any_catalog: Catalog) -> None:
     journal.update_pipeline(row.id, error="output: \0 \udcff")
     journal.add_failure(row.id, "a\0b")
     assert journal.pipeline(row.id).error == "output: \\0 \\udcff"
-    assert journal.failures(row.id) == ["a\\0b"]
+    assert failure_messages(journal.failure_rows(row.id)) == ["a\\0b"]
 
 
 def test_whose_models_others_have_too(any_catalog: Catalog) -> None:

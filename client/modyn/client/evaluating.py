@@ -13,6 +13,7 @@ from modyn.client.evaluation_section import Wanted, evaluation_section
 from modyn.client.signals import Interrupted
 from modyn.client.tables import console, print_scores
 from modyn.core.config.source import read_document, read_text
+from modyn.core.errors import JobFailedError
 from modyn.core.report import Report
 
 SERVICES = ("storage", "evaluator", "supervisor")
@@ -42,6 +43,7 @@ def evaluate_pipeline(
 
     Raises:
         InvalidInputError: an option cannot be understood.
+        JobFailedError: everything that was asked for failed.
         ModynError: as of :meth:`modyn.client.Client.evaluate`.
     """
     tree = None if config is None else read_document(read_text(config), str(config)).tree  # before a server starts
@@ -74,20 +76,31 @@ def _names(section: Mapping[str, Any] | None) -> set[str]:
 
 
 def _show(report: Report, asked: set[str], before: Report) -> None:
-    """The scores of what was asked for; if nothing was named, those that are new, or all."""
+    """The scores of what was asked for; if nothing was named, those that are new, or all.
+
+    Raises:
+        JobFailedError: there are none, because all of them failed.
+    """
     scored = _scored(report)
-    shown = (asked & scored) or (scored - _scored(before)) or scored
+    shown = asked & scored if asked else (scored - _scored(before)) or scored
     out = console()
-    print_scores(out, _only(report, shown))
+    if shown:
+        print_scores(out, _only(report, shown))
     for failure in report.failures:
-        out.print(f"failed: {failure}", soft_wrap=True, markup=False)
-    if not scored:
+        if not shown or failure not in before.failures:
+            out.print(f"failed: {failure}", soft_wrap=True, markup=False)
+    if shown:
+        return
+    if report.failures:
+        raise JobFailedError("nothing could be scored; the lines above say why")
+    if not asked:
         out.print("Nothing was scored: the pipeline has no evaluation handler; name windows with --windows.")
 
 
 def _scored(report: Report) -> set[str]:
-    """Handlers that have results."""
-    return {*report.composite, *(part.handler for part in report.offsets)}
+    """Handlers that have scores."""
+    composite = {name for name, datasets in report.composite.items() if any(datasets.values())}
+    return composite | {part.handler for part in report.offsets}
 
 
 def _only(report: Report, handlers: set[str]) -> Report:

@@ -433,7 +433,9 @@ class Report(_Part):
     composite: dict[str, dict[str, dict[str, CompositeScore]]] = Field(description="By handler, dataset and metric.")
     windows: list[WindowPart] = Field(description="By handler, dataset and time.")
     evaluations: list[ModelScore] = Field(description="Every model on every window it was scored on.")
-    failures: list[str] = Field(description="Evaluations that failed; everything else was finished.")
+    failures: list[str] = Field(
+        description="Evaluations that failed, one line for each reason; everything else was finished."
+    )
     evaluation: EvaluationPart | None = Field(None, description="Null without an evaluation.")
     transfer: list[TransferPart] = Field([], description="Of handlers that scored every model on every window.")
     offsets: list[OffsetPart] = Field([], description="Of handlers whose windows belong to models.")

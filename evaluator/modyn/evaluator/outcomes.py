@@ -83,28 +83,6 @@ class ModelOutcomes:
             np.concatenate(scores) if scores else None,
         )
 
-    def rows_of(self, keys: Int64Array) -> Int64Array:
-        """For each of ``keys``, the row that holds it, or -1; int64."""
-        if len(keys) == len(self.keys) and np.array_equal(keys, self.keys):
-            return np.arange(len(keys), dtype=np.int64)
-        if not len(keys) or not len(self.keys):
-            return np.full(len(keys), -1, dtype=np.int64)
-        first, last = int(self.keys.min()), int(self.keys.max())
-        if last - first < MAX_TABLE_SPAN * len(self.keys):
-            return self._rows_by_table(keys, first, last)
-        order = np.argsort(self.keys)
-        place = np.minimum(np.searchsorted(self.keys[order], keys), len(order) - 1)
-        rows: Int64Array = np.where(self.keys[order][place] == keys, order[place], -1)
-        return rows
-
-    def _rows_by_table(self, keys: Int64Array, first: int, last: int) -> Int64Array:
-        table = np.full(last - first + 1, -1, dtype=np.int64)
-        table[self.keys - first] = np.arange(len(self.keys))
-        inside = (keys >= first) & (keys <= last)
-        rows = np.full(len(keys), -1, dtype=np.int64)
-        rows[inside] = table[keys[inside] - first]
-        return rows
-
 
 class OutcomeFile:
     """A memory-mapped outcome file. It is mapped while what it says is in use, and occupies no file descriptor: an
@@ -155,3 +133,31 @@ def _arrays(batch: pa.RecordBatch) -> ModelOutcomes:
         column = batch.column("scores")
         scores = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
     return ModelOutcomes(batch.column("key").to_numpy(), batch.column("prediction").to_numpy(), scores)
+
+
+def rows_of(keys: Int64Array, wanted: Int64Array) -> Int64Array:
+    """For each wanted key, the row of ``keys`` that holds it, or -1; int64.
+
+    Args:
+        keys: int64 [n], no key twice.
+    """
+    if len(wanted) == len(keys) and np.array_equal(wanted, keys):
+        return np.arange(len(wanted), dtype=np.int64)
+    if not len(wanted) or not len(keys):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    first, last = int(keys.min()), int(keys.max())
+    if last - first < MAX_TABLE_SPAN * len(keys):
+        return _rows_by_table(keys, wanted, first, last)
+    order = np.argsort(keys)
+    place = np.minimum(np.searchsorted(keys[order], wanted), len(order) - 1)
+    rows: Int64Array = np.where(keys[order][place] == wanted, order[place], -1)
+    return rows
+
+
+def _rows_by_table(keys: Int64Array, wanted: Int64Array, first: int, last: int) -> Int64Array:
+    table = np.full(last - first + 1, -1, dtype=np.int64)
+    table[keys - first] = np.arange(len(keys))
+    inside = (wanted >= first) & (wanted <= last)
+    rows = np.full(len(wanted), -1, dtype=np.int64)
+    rows[inside] = table[wanted[inside] - first]
+    return rows

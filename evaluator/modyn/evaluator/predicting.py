@@ -177,12 +177,12 @@ class Predicting:
             replace(row, file=part.file, seconds=part.seconds * row.num_samples / made)
             for row in self._reuse.describe({model: outcomes.keys for model, outcomes in said.items()})
         ]
-        self._store.adopt(Path(part.path), part.file, rows)
+        self._store.adopt(Path(part.path), part.file, rows, self._evaluation.pipeline_id)
         for model, outcomes in said.items():
             self._said[model].append(outcomes)
 
     def _take(self) -> None:
         """Fills in what a job said, all at once: it may have done so in thousands of parts."""
         for model, parts in self._said.items():
-            self._needs[model].predictions.add(ModelOutcomes.join(parts), keep_scores=self._evaluation.needs_scores)
+            self._needs[model].predictions.add(*parts, keep_scores=self._evaluation.needs_scores)
         self._said.clear()

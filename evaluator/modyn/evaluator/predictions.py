@@ -2,57 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from modyn.core.arrow import Int64Array
-from modyn.evaluator.outcomes import ModelOutcomes, Scores
+from modyn.evaluator.outcomes import ModelOutcomes, Scores, rows_of
 
 
-@dataclass(eq=False)
 class Predictions:
     """What one model said of a slice of the samples, gathered from outcome files.
 
-    Outcomes mostly come in the order of the samples. Then they are copied in one piece, or, where they are of all the
-    samples, not at all.
+    It is looked up at once, but taken out of the files only when it is asked for: an evaluation of many models holds
+    the values of one of them at a time. Outcomes mostly come in the order of the samples. Then they are copied in one
+    piece, or, where they are of all the samples, not at all.
+
+    Args:
+        keys: of the slice, int64 [n].
+        missing: which of them are needed, bool [n].
 
     Attributes:
-        keys: of the slice, int64 [n].
+        keys: as given.
         missing: which of them are needed and not known yet, bool [n]; changed in place.
-        predictions: int64 [n]; 0 where unknown. Not to be written to.
-        scores: float32 [n, outputs], once outcomes with scores were added. Not to be written to.
     """
 
-    keys: Int64Array
-    missing: npt.NDArray[np.bool_]
-    predictions: Int64Array = field(init=False)
-    scores: Scores | None = field(init=False, default=None)
-    _untouched: bool = field(init=False, default=True)
-    _next: int = field(init=False, default=0)
+    def __init__(self, keys: Int64Array, missing: npt.NDArray[np.bool_]) -> None:
+        self.keys = keys
+        self.missing = missing
+        self._values: Int64Array | None = None
+        self._scores: Scores | None = None
+        self._found: list[_Found] = []
+        self._untouched = True
+        self._next = 0
 
-    def __post_init__(self) -> None:
-        self.predictions = np.zeros(len(self.keys), dtype=np.int64)
+    @property
+    def predictions(self) -> Int64Array:
+        """int64 [n]; 0 where unknown. Not to be written to."""
+        self._take_found()
+        if self._values is None:
+            self._values = np.zeros(len(self.keys), dtype=np.int64)
+        return self._values
 
-    def add(self, outcomes: ModelOutcomes, *, keep_scores: bool) -> int:
-        """Fills in what is missing; how many samples that were."""
-        if not len(outcomes.keys) or not len(self.keys):
+    @property
+    def scores(self) -> Scores | None:
+        """float32 [n, outputs], once outcomes with scores were added. Not to be written to."""
+        self._take_found()
+        return self._scores
+
+    def add(self, *parts: ModelOutcomes, keep_scores: bool) -> int:
+        """Fills in what is missing; how many samples that were.
+
+        Args:
+            parts: of one model, no key in two of them. Their arrays are read later.
+        """
+        keys = parts[0].keys if len(parts) == 1 else np.concatenate([part.keys for part in parts])
+        if not len(keys) or not len(self.keys):
             return 0
-        assert outcomes.scores is not None or not keep_scores  # only files with scores are looked at then
+        assert parts[0].scores is not None or not keep_scores  # only files with scores are looked at then
         places: slice | Int64Array
         rows: slice | Int64Array
-        run = common_run(self.keys, outcomes.keys, self._next)
+        run = common_run(self.keys, keys, self._next)
         if run is None:
-            found = outcomes.rows_of(self.keys)
+            found = rows_of(keys, self.keys)
             places = np.flatnonzero(self.missing & (found >= 0))
             rows, count = found[places], len(places)
         else:
             places, rows = run
             self._next = places.stop
-            count = int(np.count_nonzero(self.missing[places]))
+            missing = self.missing[places]
+            count = int(np.count_nonzero(missing))
+            if count < len(missing) and not self._untouched:
+                # What is known already stays; what was never asked for may be written.
+                new = np.flatnonzero(missing)
+                places, rows = new + places.start, new + rows.start
         if count:
-            self._take(places, rows, outcomes, keep_scores=keep_scores)
+            self._found.append(_Found(places, rows, parts, keep_scores))
             self.missing[places] = False
             self._untouched = False
         return count
@@ -60,36 +86,50 @@ class Predictions:
     def only(self, kept: npt.NDArray[np.bool_]) -> Predictions:
         """Those of a mask, bool [n]."""
         part = Predictions(self.keys[kept], self.missing[kept])
-        part.predictions = self.predictions[kept]
-        part.scores = None if self.scores is None else self.scores[kept]
+        part._values = self.predictions[kept]
+        part._scores = None if self.scores is None else self.scores[kept]
         part._untouched = self._untouched
         return part
 
-    def _take(
-        self, places: slice | Int64Array, rows: slice | Int64Array, outcomes: ModelOutcomes, *, keep_scores: bool
-    ) -> None:
-        scores = outcomes.scores if keep_scores else None
-        if self._untouched and isinstance(rows, slice) and rows.stop - rows.start == len(self.keys):
-            self.predictions = outcomes.predictions[rows]
-            self.scores = None if scores is None else scores[rows]
+    def _take_found(self) -> None:
+        found, self._found = self._found, []
+        for each in found:
+            self._take(each)
+
+    def _take(self, found: _Found) -> None:
+        outcomes, places, rows = ModelOutcomes.join(found.parts), found.places, found.rows
+        scores = outcomes.scores if found.keep_scores else None
+        if self._values is None and isinstance(rows, slice) and rows.stop - rows.start == len(self.keys):
+            self._values = outcomes.predictions[rows]
+            self._scores = None if scores is None else scores[rows]
             return
-        if not self.predictions.flags.writeable:  # of a file
-            self.predictions = self.predictions.copy()
-        if scores is not None:
-            if self.scores is None:
-                self.scores = np.zeros((len(self.keys), scores.shape[1]), dtype=np.float32)
-            elif not self.scores.flags.writeable:
-                self.scores = self.scores.copy()
-        if isinstance(places, slice) and not self._untouched:
-            # What is known already stays; what was never asked for may be written.
-            missing = self.missing[places]
-            if not missing.all():
-                new = np.flatnonzero(missing)
-                assert isinstance(rows, slice)  # both or neither
-                places, rows = new + places.start, new + rows.start
-        self.predictions[places] = outcomes.predictions[rows]
-        if scores is not None and self.scores is not None:
-            self.scores[places] = scores[rows]
+        if self._values is None:
+            self._values = np.zeros(len(self.keys), dtype=np.int64)
+        elif not self._values.flags.writeable:  # of a file
+            self._values = self._values.copy()
+        self._values[places] = outcomes.predictions[rows]
+        if scores is None:
+            return
+        if self._scores is None:
+            self._scores = np.zeros((len(self.keys), scores.shape[1]), dtype=np.float32)
+        elif not self._scores.flags.writeable:
+            self._scores = self._scores.copy()
+        self._scores[places] = scores[rows]
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Outcomes not taken yet.
+
+    Attributes:
+        places: where they belong.
+        rows: which of the parts, one after the other.
+    """
+
+    places: slice | Int64Array
+    rows: slice | Int64Array
+    parts: Sequence[ModelOutcomes]
+    keep_scores: bool
 
 
 def common_run(keys: Int64Array, others: Int64Array, guess: int = 0) -> tuple[slice, slice] | None:

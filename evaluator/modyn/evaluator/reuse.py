@@ -10,7 +10,7 @@ from modyn.core.versions import OUTCOME_FORMAT_VERSION, distribution_version
 from modyn.evaluator.outcomes import OutcomeFile
 from modyn.evaluator.predictions import Predictions
 from modyn.evaluator.request import Evaluation
-from modyn.evaluator.store import OutcomeStore, StoredOutcomes
+from modyn.evaluator.store import OutcomeStore, StoredOutcomes, Use
 from modyn.models.usercode import CodeIdentity, code_identity
 from modyn.proto.common_pb2 import KeyRange, KeyRanges
 from modyn.proto.storage_pb2 import InspectSamplesRequest, LabelsAsOf
@@ -36,28 +36,29 @@ class Reuse:
         self._digests = {model: self._input_digest(model, identity) for model in evaluation.models}
         self._stored: dict[str, list[StoredOutcomes]] = {}
         self._files: dict[str, OutcomeFile | None] = {}
+        self._uses: list[Use] = []
         if evaluation.reuse and identity.digest is not None:
             self._stored = store.find(self._digests.values(), with_scores=evaluation.needs_scores)
 
-    def fill(self, model: str, predictions: Predictions) -> tuple[int, float]:
+    def fill(self, model: str, predictions: Predictions) -> int:
         """Fills in what is stored about a model.
 
         Which of several stored predictions of a sample is taken does not depend on what was asked in between: those
         made for exactly the missing keys come first, then the oldest.
 
         Returns:
-            How many predictions were filled in, and what making them once took, in seconds.
+            How many predictions were filled in.
         """
         candidates = self._stored.get(self._digests[model], [])
         if not candidates or not predictions.missing.any():
-            return 0, 0.0
+            return 0
         keys = predictions.keys[predictions.missing]
         first, end = int(keys.min()), int(keys.max()) + 1
         candidates = [stored for stored in candidates if stored.first_key < end and stored.end_key > first]
         if len(candidates) > 1:
             exact = coverage_of(keys)
             candidates.sort(key=lambda stored: stored.coverage != exact)
-        count, seconds = 0, 0.0
+        count = 0
         for stored in candidates:
             if self._content(stored.first_key, stored.end_key) != stored.content_digest:
                 continue
@@ -66,10 +67,18 @@ class Reuse:
                 continue
             new = sum(predictions.add(part, keep_scores=self._evaluation.needs_scores) for part in file.parts_of(model))
             count += new
-            seconds += stored.seconds * new / stored.num_samples
+            if new:
+                self._uses.append(Use(stored, new))
             if not predictions.missing.any():
                 break
-        return count, seconds
+        return count
+
+    def seconds(self) -> float:
+        """What making all that was filled in once took, as far as the costs of this pipeline do not contain it yet.
+
+        Asked once, when they are about to contain it.
+        """
+        return self._store.unpaid(self._uses, self._evaluation.pipeline_id) if self._uses else 0.0
 
     def _open(self, stored: StoredOutcomes) -> OutcomeFile | None:
         if stored.file not in self._files:  # it may hold outcomes of many models

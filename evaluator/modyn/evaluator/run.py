@@ -100,10 +100,11 @@ class EvaluationRun:
                 pending.append(need)
         if pending or scoring is None:
             scoring, pending = yield from self._predicted(samples, pending, scoring, elsewhere)
-            for need in pending:
-                yield from scoring.model(need)
+            while pending:  # what was said by one that was scored need not stay in memory
+                yield from scoring.model(pending.pop(0))
         if evaluation.baselines:
             yield from scoring.baselines()
+        self._done.reused_seconds = self._reuse.seconds()
         yield EvaluateEvent(done=self._done)
 
     def _predicted(
@@ -141,9 +142,7 @@ class EvaluationRun:
     def _need(self, model: str, windows: Sequence[int], samples: Samples) -> Need:
         """What is not stored about a model."""
         need = Need.of(model, windows, samples)
-        reused, seconds = self._reuse.fill(model, need.predictions)
-        self._done.reused_predictions += reused
-        self._done.reused_seconds += seconds
+        self._done.reused_predictions += self._reuse.fill(model, need.predictions)
         return need
 
     def _kept(self, samples: Samples, needs: Sequence[Need], jobs: Predicting) -> npt.NDArray[np.bool_]:

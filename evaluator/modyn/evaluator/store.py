@@ -23,7 +23,7 @@ from modyn.core.errors import CorruptDataError, UnavailableError
 from modyn.core.files import TEMPORARY_PREFIX, fsync_directory, remove_leftovers
 from modyn.core.state import StateDirectory
 from modyn.evaluator.outcomes import OutcomeFile
-from modyn.evaluator.tables import outcomes
+from modyn.evaluator.tables import outcomes, paid
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +59,18 @@ class StoredOutcomes:
     has_scores: bool
     seconds: float
     file: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """Some predictions that were used again.
+
+    Attributes:
+        num_samples: how many of those that ``stored`` is about.
+    """
+
+    stored: StoredOutcomes
+    num_samples: int
 
 
 class ModelFileRow(NamedTuple):
@@ -123,26 +135,41 @@ class OutcomeStore:
             logger.warning("stored predictions are made again: %s", error)
             with self._catalog.write() as connection:
                 connection.execute(outcomes.delete().where(outcomes.c.file == stored.file))
+                connection.execute(paid.delete().where(paid.c.file == stored.file))
             return None
 
-    def adopt(self, temporary: Path, file: str, rows: Sequence[StoredOutcomes]) -> OutcomeFile:
+    def adopt(self, temporary: Path, file: str, rows: Sequence[StoredOutcomes], pipeline_id: str) -> OutcomeFile:
         """Puts a job's file in place and records it; rows that say what an older one says are dropped.
 
         Args:
             temporary: the fsynced file; gone afterwards.
             file: digest of its content.
             rows: what it holds; with none, the file lives only as long as the answer.
+            pipeline_id: whose costs contain what it took.
         """
         path = self._path(file)
         with self._lock:
             os.replace(temporary, path)
             fsync_directory(self._folder)
             self._verified.add(file)
-            kept = self._record(file, rows)
+            kept = self._record(file, rows, pipeline_id)
             opened = OutcomeFile(path)
             if not kept:
                 path.unlink()  # the open mapping stays readable
         return opened
+
+    def unpaid(self, uses: Sequence[Use], pipeline_id: str) -> float:
+        """What making some predictions took that a pipeline used again, in seconds, as far as its costs do not contain
+        it yet; they do from now on.
+
+        Costs never contain more of a file than all that it took, however often it is used.
+        """
+        seconds = 0.0
+        with self._catalog.write() as connection:
+            for use in uses:
+                new = _pay(connection, use.stored, pipeline_id, use.num_samples)
+                seconds += use.stored.seconds * new / use.stored.num_samples
+        return seconds
 
     def models(self) -> list[ModelFileRow]:
         """Which models each file holds outcomes of, and when they were made."""
@@ -165,6 +192,9 @@ class OutcomeStore:
         here = sa.and_(outcomes.c.model == row.model, outcomes.c.file == row.file)
         with self._lock, self._catalog.write() as connection:
             connection.execute(outcomes.delete().where(here, outcomes.c.created_at <= row.created_at))
+            left = sa.select(outcomes.c.id).where(here)
+            if connection.execute(left).first() is None:
+                connection.execute(paid.delete().where(paid.c.model == row.model, paid.c.file == row.file))
 
     def remove(self, file: str) -> bool:
         """Removes a file unless a row names it; whether it did. Whoever has it open goes on reading."""
@@ -176,7 +206,7 @@ class OutcomeStore:
             fsync_directory(self._folder)
         return True
 
-    def _record(self, file: str, rows: Sequence[StoredOutcomes]) -> bool:
+    def _record(self, file: str, rows: Sequence[StoredOutcomes], pipeline_id: str) -> bool:
         with self._catalog.write() as connection:
             for row in rows:
                 same = sa.and_(
@@ -187,7 +217,21 @@ class OutcomeStore:
                 )
                 if connection.execute(sa.select(outcomes.c.id).where(same)).first() is None:
                     connection.execute(outcomes.insert().values(**vars(row), created_at=time.time()))
+                    _pay(connection, row, pipeline_id, row.num_samples)
             return connection.execute(sa.select(outcomes.c.id).where(outcomes.c.file == file)).first() is not None
 
     def _path(self, file: str) -> Path:
         return self._folder / f"{file}.arrow"
+
+
+def _pay(connection: sa.Connection, stored: StoredOutcomes, pipeline_id: str, num_samples: int) -> int:
+    """The costs of a pipeline contain so many predictions more, if there are so many; how many there are."""
+    key = {"file": stored.file, "model": stored.model, "pipeline_id": pipeline_id}
+    here = sa.and_(*(paid.c[name] == value for name, value in key.items()))
+    before = connection.execute(sa.select(paid.c.num_samples).where(here)).scalar()
+    new = max(0, min(num_samples, stored.num_samples - (before or 0)))
+    if before is None:
+        connection.execute(paid.insert().values(**key, num_samples=new))
+    elif new:
+        connection.execute(paid.update().where(here).values(num_samples=before + new))
+    return new

@@ -28,3 +28,14 @@ outcomes = sa.Table(
     sa.UniqueConstraint("input_digest", "coverage", "content_digest", "has_scores", name="outcomes_identity"),
     sa.Index("outcomes_file", "file"),
 )
+
+# Whose costs contain what making some predictions took: those who made them, and those who used them later.
+paid = sa.Table(
+    "paid",
+    metadata,
+    sa.Column("file", sa.String(64), primary_key=True),
+    sa.Column("model", sa.String(64), primary_key=True),
+    sa.Column("pipeline_id", sa.String(200), primary_key=True),
+    # Of the predictions of the model in the file, at most all.
+    sa.Column("num_samples", sa.BigInteger, nullable=False),
+)

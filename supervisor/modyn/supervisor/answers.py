@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from modyn.core.plugins.evaluation import Window
 from modyn.proto import evaluator_pb2 as evaluator_pb
+from modyn.supervisor.failures import NOTICES, failure_message
 from modyn.supervisor.journal import Journal
 from modyn.supervisor.rows import (
     CertificationKind,
@@ -27,9 +29,6 @@ from modyn.supervisor.score_tables import Scored
 PORTION_ROWS = 5_000
 PORTION_SECONDS = 2.0
 """Scores are journaled when there are so many, or the oldest is so old."""
-
-SHOWN_TRIGGERS = 5
-"""How many triggers a message names."""
 
 _CERTIFICATION: Mapping[int, CertificationKind] = {
     evaluator_pb.CERTIFIED: "certified",
@@ -101,6 +100,7 @@ class Answers:
         self._scores: list[ScoreRow] = []
         self._confusions: list[ConfusionRow] = []
         self._replaced: list[tuple[str, str, Window, str]] = []
+        self._failed: Counter[tuple[str, str]] = Counter()
         self._written_at = time.monotonic()
         journal.add_offsets(
             pipeline_id,
@@ -134,17 +134,24 @@ class Answers:
             self.write()
         self.write_if_due()
 
-    def failure(self, said: evaluator_pb.EvaluateFailure) -> str:
+    def failure(self, said: evaluator_pb.EvaluateFailure) -> str | None:
         """What could not be scored.
 
         Returns:
-            A message for people.
+            A message for people; None: there were enough like it, and :meth:`more_failures` counts it.
         """
         indices = self._triggers.get(said.model, [])
         span = self.intervals[said.window] if said.HasField("window") else None
         targets = self._targets if span is None else self._at[span]
         start, end = (None, None) if span is None else span
-        message = self._message(said, indices, span)
+        message = failure_message(
+            said.message,
+            self._dataset,
+            metric=said.metric or None,
+            triggers=indices if said.model else None,
+            windows=[] if span is None else [span],
+            model=said.model,
+        )
         self._journal.add_failures(
             self._pipeline_id,
             [
@@ -161,7 +168,15 @@ class Answers:
                 for index in indices or (None,)
             ],
         )
-        return message
+        self._failed[said.metric, said.message] += 1
+        return message if self._failed[said.metric, said.message] <= NOTICES else None
+
+    def more_failures(self) -> Iterator[str]:
+        """Messages for people about those that were like others."""
+        for (metric, reason), count in self._failed.items():
+            if (more := count - NOTICES) > 0:
+                what = f" of metric {metric}" if metric else ""
+                yield f"{more} more evaluation{'s' if more > 1 else ''}{what} on {self._dataset!r} failed: {reason}"
 
     def done(self, said: evaluator_pb.EvaluateDone) -> None:
         """Everything was said."""
@@ -217,17 +232,6 @@ class Answers:
         if said.WhichOneof("subject") == "baseline":
             return [baseline_subject(said.baseline)]
         return [trigger_subject(i) for i in self._triggers[said.model] if i in target.triggers]
-
-    def _message(self, said: evaluator_pb.EvaluateFailure, indices: Sequence[int], span: tuple[int, int] | None) -> str:
-        parts = [f"metric {said.metric}"] if said.metric else []
-        if said.model:
-            named = ", ".join(map(str, indices[:SHOWN_TRIGGERS])) or f"unknown ({said.model[:12]})"
-            more = f" and {len(indices) - SHOWN_TRIGGERS} more" if len(indices) > SHOWN_TRIGGERS else ""
-            parts.append(f"the model of trigger {named}{more}")
-        if span is not None:
-            parts.append(f"the window [{span[0]}, {span[1]})")
-        what = ", ".join(parts) or "all models"
-        return f"evaluation of {what} on {self._dataset!r} failed: {said.message}"
 
 
 def _numbers(metric: evaluator_pb.MetricValue) -> Iterator[float | None]:

@@ -331,7 +331,8 @@ class Evaluations:
                         case "scores":
                             answers.scores(event.scores)
                         case "failure":
-                            self._events.add(notice=answers.failure(event.failure))
+                            if (message := answers.failure(event.failure)) is not None:
+                                self._events.add(notice=message)
                         case "notice":
                             self._events.add(notice=event.notice)
                         case "done":
@@ -340,6 +341,8 @@ class Evaluations:
                             status.total = status.predictions
         finally:
             answers.write()  # whatever comes, what was scored stays
+            for message in answers.more_failures():
+                self._events.add(notice=message)
         status.done = True
         self._events.add(evaluation=status)
 

@@ -35,6 +35,7 @@ from modyn.supervisor.composites import (
     window_part,
 )
 from modyn.supervisor.downsampling import downsampling_part, trigger_downsampling_part
+from modyn.supervisor.failures import failure_messages
 from modyn.supervisor.handlers import Known, known_handlers
 from modyn.supervisor.journal import EvaluationRow, Journal, PipelineRow, TriggerRow
 from modyn.supervisor.matrices import confusion_parts, offset_parts, transfer_parts
@@ -72,7 +73,7 @@ def build_report(journal: Journal, row: PipelineRow) -> Report:
         composite=composite,
         windows=[part for cells in groups.values() for part in map(window_part, cells)],
         evaluations=[part for cells in groups.values() for cell in cells for part in model_scores(cell)],
-        failures=journal.failures(row.id),
+        failures=failure_messages(journal.failure_rows(row.id)),
         evaluation=_evaluation_part(known, metrics),
         transfer=transfer_parts(groups, known, directions(metrics), trained),
         offsets=offset_parts(groups, journal.offsets(row.id)),

@@ -163,10 +163,6 @@ class ScoreTables:
         rows = self._rows(query.order_by(METRICS.c.handler, METRICS.c.dataset, METRICS.c.metric))
         return [MetricRow(**{key: value for key, value in row.items() if key != "pipeline_id"}) for row in rows]
 
-    def failures(self, pipeline_id: int) -> list[str]:
-        """Messages, in the order in which they came, each once."""
-        return list(dict.fromkeys(row.message for row in self.failure_rows(pipeline_id)))
-
     def failure_rows(self, pipeline_id: int) -> list[FailureRow]:
         """In the order in which they came."""
         query = sa.select(FAILURES).where(FAILURES.c.pipeline_id == pipeline_id).order_by(FAILURES.c.id)
