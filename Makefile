@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SOURCES := client core evaluator models proto selector storage supervisor trainer_server
 CODE := client core evaluator models selector storage supervisor trainer_server tests examples benchmarks docs
 
 .PHONY: help install run test test-slow test-pandas test-browser check format lint types proto proto-check bench study study-selection docs docs-check clean
@@ -14,11 +15,13 @@ help: ## Show the targets
 install: $(STAMP) ## Create .venv and install everything
 
 # torch first and pinned: without the pin, pip would take the build with several gigabytes of CUDA libraries.
+# Compiled, because where PYTHONDONTWRITEBYTECODE is set every process would do so again, which takes half a second.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==$$(sed -n 's/^torch==//p' constraints.txt)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt hatchling editables
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	$(BIN)/python -m compileall -q $(SOURCES)
 	touch $@
 
 run: install ## Run the main job: the digits example, report in runs/digits

@@ -18,6 +18,7 @@ from modyn.core.scores import ScoreName
 from modyn.evaluator import window_values
 from modyn.evaluator.baselines import BASELINES, Labelled
 from modyn.evaluator.metrics import Accuracy
+from modyn.evaluator.outcomes import ModelOutcomes
 from modyn.evaluator.predictions import Predictions
 from modyn.evaluator.scoring import ScoringOptions, score_baselines, score_model
 from modyn.evaluator.sums import count_stretches, range_sums, sum_stretches
@@ -48,9 +49,10 @@ def truth(parts: list[tuple[int, int]], labels: Any, **more: Any) -> Truth:
 
 
 def said(data: Outcomes, hull: slice) -> Predictions:
-    predictions = Predictions(np.arange(hull.start, hull.stop), np.zeros(hull.stop - hull.start, dtype=np.bool_))
-    predictions.predictions = data.predictions[hull]
-    predictions.scores = None if data.scores is None else data.scores[hull]
+    keys = np.arange(hull.start, hull.stop)
+    predictions = Predictions(keys, np.ones(len(keys), dtype=np.bool_))
+    scores = None if data.scores is None else data.scores[hull]
+    predictions.add(ModelOutcomes(keys, data.predictions[hull], scores), keep_scores=scores is not None)
     return predictions
 
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
 
 from modyn.core.arrow import Int64Array
 from modyn.core.plugins.evaluation import Float64Array
@@ -30,6 +29,8 @@ def drawn_bounds(
     Returns:
         Lower and upper bounds, float64 [w] each; NaN where the metric is undefined on most of what is drawn.
     """
+    from scipy import special  # here, as it takes longer to import than most processes need it
+
     count = blocks.shape[1]
     drawn = np.sort(values(np.matmul(_weights(count, seed), blocks)), axis=1)  # NaN last
     defined = np.count_nonzero(~np.isnan(drawn), axis=1)
@@ -93,6 +94,8 @@ def wilson_bounds(share: Float64Array, samples: Int64Array, level: float) -> tup
         samples: of each window, int64 [w].
         level: of confidence.
     """
+    from scipy import special  # here, as it takes longer to import than most processes need it
+
     square = float(special.ndtri((1 + level) / 2)) ** 2
     centre = (share + square / (2 * samples)) / (1 + square / samples)
     reach = np.sqrt(square * (share * (1 - share) / samples + square / (4 * samples**2))) / (1 + square / samples)

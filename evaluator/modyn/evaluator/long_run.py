@@ -16,7 +16,6 @@ import math
 from functools import lru_cache
 
 import numpy as np
-from scipy import signal, special
 
 from modyn.core.plugins.evaluation import Float64Array
 
@@ -120,6 +119,8 @@ def block_length(residuals: Float64Array) -> int:
 
 def student(level: float, freedom: float) -> float:
     """The two-sided quantile of Student's t."""
+    from scipy import special  # here, as it takes longer to import than most processes need it
+
     return float(special.stdtrit(freedom, (1 + level) / 2))
 
 
@@ -150,7 +151,9 @@ def _effect_of_noise(phi: float, directions: Float64Array) -> Float64Array:
 
     Coefficients are linear in the noise, so the few directions are filtered once instead of every series.
     """
-    effects: Float64Array = signal.lfilter([1.0], [1.0, -phi], directions[::-1], axis=0)[::-1]
+    effects = directions.copy()
+    for later in range(len(effects) - 1, 0, -1):  # scipy.signal, which does this too, takes a second to import
+        effects[later - 1] += phi * effects[later]
     return effects
 
 

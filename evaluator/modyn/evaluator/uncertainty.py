@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from scipy import special
 
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
@@ -251,6 +250,8 @@ def holistic_interval(
     Raises:
         InvalidInputError: the level is out of range.
     """
+    from scipy import special  # here, as it takes longer to import than most processes need it
+
     _check_level(level)
     edges = block_edges(n)
     count = len(edges) - 1

@@ -14,7 +14,6 @@ from modyn.core.plugins.parsers import PARSERS
 
 MODULES = (
     "torch",
-    "torch._dynamo",  # the first optimizer of a process would import it, which takes a second
     "grpc._channel",  # gRPC and NumPy would import these in each job (0.1 s)
     "grpc.experimental",
     "numpy.ma",
