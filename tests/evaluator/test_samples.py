@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeySet
 from modyn.core.values import to_value
@@ -99,19 +100,31 @@ def test_labels_as_known_equal_a_slow_oracle(server: EvaluationServer, seed: int
             assert fewer.data_digest(index) == samples.data_digest(index)
 
 
-def test_only_windows_with_labels_that_came_after_them_are_read_anew() -> None:
+def test_only_samples_whose_labels_came_after_a_window_are_read_anew() -> None:
     times, label_times = np.arange(40), np.full(40, AS_INGESTED)
-    label_times[[2, 12, 25]] = [10, 21, 35]
+    label_times[[2, 12, 14, 25]] = [10, 21, 22, 35]
     columns = Columns(times, times, pa.array(times % 3), label_times, np.zeros(40, dtype=np.bool_))
-    asked: list[Span] = []
+    asked: list[tuple[list[int], int]] = []
 
-    def at_end(span: Span) -> Columns:
-        asked.append(span)
-        return columns.within(span)
+    def read_known(keys: Int64Array, second: int) -> Columns:
+        """One of them was deleted meanwhile, the other one had another label."""
+        asked.append((keys.tolist(), second))
+        count = min(1, len(keys))
+        return Columns(
+            keys[:count],
+            keys[:count],
+            pa.array([7] * count),
+            np.full(count, AS_INGESTED),
+            np.zeros(count, dtype=np.bool_),
+        )
 
     windows = (*(Span(start, start + 10) for start in range(0, 40, 10)), Span(0, 40), ALWAYS)
-    assert known_labels(columns, windows, 0, at_end).known is not None
-    assert asked == [Span(10, 20), Span(20, 30)]
+    samples = known_labels(columns, windows, 0, read_known)
+    assert asked == [([12, 14], 20), ([25], 30)]
+    assert samples.known is not None
+    seen = samples.known[1]
+    assert samples.keys[seen.rows].tolist() == [10, 11, 12, 13, 15, 16, 17, 18, 19]
+    assert samples.all_labels.take(pa.array(seen.label_rows)).to_pylist() == [1, 2, 7, 1, 0, 1, 2, 0, 1]
 
 
 def test_without_later_labels_the_delay_alone_decides(server: EvaluationServer) -> None:

@@ -64,13 +64,7 @@ def read_evaluation_samples(
     if test_only:
         columns = columns.only(columns.is_test)
     if labels_as_known:
-
-        def at_end(span: Span) -> Columns:
-            found = reader.read(span, known_by=span.end)
-            return found.only(found.is_test) if test_only else found
-
-        later = reader.label_version > 0
-        samples = known_labels(columns, spans, label_delay, at_end if later else None)
+        samples = known_labels(columns, spans, label_delay, reader.read_known if reader.label_version > 0 else None)
     else:
         samples = _newest(columns, spans, label_delay)
     return _with_payload(stub, dataset, samples, reader.contents(samples.keys), slices)
@@ -127,19 +121,22 @@ class _Reader:
             columns = replace(columns, label_times=np.full(len(columns), AS_INGESTED, dtype=np.int64))
         return columns
 
-    def read(self, span: Span, known_by: int = LAST_SECOND) -> Columns:
-        """Of one span, with the labels that were known at some second."""
+    def read(self, span: Span) -> Columns:
+        """Of one span, with the newest labels."""
+        return self._columns(_interval(span), Order.EVENT_TIME, LabelsAsOf(version=self.label_version))
+
+    def read_known(self, keys: Int64Array, second: int) -> Columns:
+        """Of some keys, int64 [k], ascending, with the labels that were known at a second; without deleted samples."""
+        labels = LabelsAsOf(version=self.label_version, label_time=None if second == LAST_SECOND else second)
+        return self._columns(KeySet.from_array(keys), Order.KEY, labels)
+
+    def _columns(self, part: KeySet | Interval, order: Order.ValueType, labels: LabelsAsOf) -> Columns:
         columns = [Column.TIMESTAMP, Column.LABEL, Column.ROLE]
         if self.label_version:
             columns.append(Column.LABEL_TIME)
+        end_key = None if isinstance(part, KeySet) else self._end_key
         table = read_columns(
-            self._stub,
-            self._dataset,
-            _interval(span),
-            columns=columns,
-            order=Order.EVENT_TIME,
-            end_key=self._end_key,
-            labels=LabelsAsOf(version=self.label_version, label_time=None if known_by == LAST_SECOND else known_by),
+            self._stub, self._dataset, part, columns=columns, order=order, end_key=end_key, labels=labels
         )
         times: Int64Array | None = None
         if self.label_version:

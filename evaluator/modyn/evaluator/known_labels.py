@@ -8,7 +8,7 @@ the event time on; before, the sample counts as unlabelled.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from modyn.evaluator.recent import Columns
 from modyn.evaluator.request import LAST_SECOND, Span
 from modyn.evaluator.samples import AS_INGESTED, BoolArray, Samples, WindowLabels
 
-ReadAtEnd = Callable[[Span], Columns]
+ReadKnown = Callable[[Int64Array, int], Columns]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class _View:
 
 
 def known_labels(
-    columns: Columns, windows: tuple[Span, ...], label_delay: int, read_at_end: ReadAtEnd | None
+    columns: Columns, windows: tuple[Span, ...], label_delay: int, read_known: ReadKnown | None
 ) -> Samples:
     """The samples that have a label now or had one at the end of some window.
 
@@ -45,8 +45,8 @@ def known_labels(
 
     Args:
         columns: of all samples, with the newest labels.
-        read_at_end: reads the samples of a window with the labels that were known at its end, which is done where the
-            newest label of one of them came after it; None if no label came later than its sample.
+        read_known: reads samples of some keys, int64 [k], with the labels that were known at a second; it is asked for
+            those of each window whose newest label came after its end. None if no label came later than its sample.
     """
     history = _History([columns.labels], [] if columns.label_times is None else [columns.label_times])
     views: list[_View] = []
@@ -54,9 +54,12 @@ def known_labels(
         inside = slice(*(int(at) for at in np.searchsorted(columns.timestamps, [window.start, window.end])))
         seen = columns.within(window)
         places = np.arange(inside.start, inside.stop)
-        if read_at_end is not None and _changed_since(seen, window.end):
-            places, seen = _aligned(columns.keys[inside], read_at_end(window))
-            places += inside.start
+        if read_known is not None and seen.label_times is not None:
+            # Of labels with a time of at most a second the newest is what counted then: what is not newer was seen.
+            changed = np.flatnonzero(seen.label_times > window.end)
+            if len(changed):
+                there, seen = _replaced(seen, changed, read_known(np.sort(seen.keys[changed]), window.end))
+                places = places[there]
         known = _is_known(seen, window.end, label_delay)
         places, seen = places[known], seen.only(known)
         views.append(_View(places, history.rows_of(places, seen), inside.stop - inside.start))
@@ -83,19 +86,34 @@ class _History:
         return rows
 
 
-def _aligned(keys: Int64Array, seen: Columns) -> tuple[Int64Array, Columns]:
-    """Which of some samples were seen, and what was; in the same order, but either may lack samples that were deleted
-    between two reads."""
-    if np.array_equal(keys, seen.keys):
-        return np.arange(len(keys)), seen
-    there = np.isin(keys, seen.keys, assume_unique=True)
-    return np.flatnonzero(there), seen.only(np.isin(seen.keys, keys, assume_unique=True))
+def _replaced(seen: Columns, changed: Int64Array, before: Columns) -> tuple[Int64Array, Columns]:
+    """What was seen of samples, with what some of them showed before.
 
+    Args:
+        changed: places of these.
+        before: of these, in any order; deleted ones are missing.
 
-def _changed_since(newest: Columns, end: int) -> bool:
-    """Whether some sample may have shown another label at a second than the newest one: of labels with a time of at
-    most that second the newest is what counted, so if the newest of all is one of them, it was seen already."""
-    return newest.label_times is not None and bool((newest.label_times > end).any())
+    Returns:
+        Which samples are there, and what was seen of them.
+    """
+    assert seen.label_times is not None
+    assert before.label_times is not None
+    order = np.argsort(before.keys)
+    found = order[np.minimum(np.searchsorted(before.keys, seen.keys[changed], sorter=order), len(order) - 1)]
+    known = before.keys[found] == seen.keys[changed] if len(order) else np.zeros(len(changed), dtype=np.bool_)
+    rows = np.arange(len(seen))
+    rows[changed[known]] = len(seen) + found[known]
+    there = np.delete(np.arange(len(seen)), changed[~known])
+    labels = pa.concat_arrays([seen.labels, before.labels]).take(pa.array(rows[there]))
+    times = np.concatenate([seen.label_times, before.label_times])[rows[there]]
+    return there, replace(
+        seen,
+        keys=seen.keys[there],
+        timestamps=seen.timestamps[there],
+        labels=labels,
+        label_times=times,
+        is_test=seen.is_test[there],
+    )
 
 
 def _is_known(seen: Columns, end: int, label_delay: int) -> BoolArray:
