@@ -187,7 +187,8 @@ def test_only_models_that_leave_nothing_behind_may_run_in_two_threads() -> None:
     before.register_forward_pre_hook(lambda *_: None)
     vars(patched)["forward"] = patched.forward
     assert is_reentrant(linear(1))
-    for part in (Own(), hooked, before, patched):
+    assert is_reentrant(nn.Embedding(3, 2))
+    for part in (Own(), hooked, before, patched, nn.Embedding(3, 2, max_norm=1.0)):
         assert not is_reentrant(part)
         assert not is_reentrant(nn.Sequential(part))
     assert not forwarding(2, [linear(1), nn.Sequential(Own())]).decodes
