@@ -14,6 +14,7 @@ from modyn.core.plugins.parsers import PARSERS
 
 MODULES = (
     "torch",
+    "torch._dynamo",  # what makes torch deterministic and the first optimizer of a process import it, for seconds
     "grpc._channel",  # gRPC and NumPy would import these in each job (0.1 s)
     "grpc.experimental",
     "numpy.ma",

@@ -6,7 +6,6 @@ and no sample is read.
 from __future__ import annotations
 
 import json
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,9 +20,6 @@ from modyn.core.rpc import connect_ahead
 from modyn.models.building import build_model
 from modyn.models.decoding import Decoder
 from modyn.models.weights import dump, load
-
-OPTIMIZERS = "torch._dynamo"
-"""Imported by the first optimizer of a process, which takes seconds."""
 
 _ROWS, _WIDTH = 4, 4
 
@@ -40,8 +36,7 @@ def warm_up(argument: str) -> None:
         ModynError: a service does not answer; the job will say so, if it still does not.
     """
     torch.set_num_threads(1)  # whatever a job computes with, no thread is started for this
-    if OPTIMIZERS in sys.modules:  # jobs may be trainings
-        _train()
+    _train()
     _decode()
     _begin()
     for address in json.loads(argument):
