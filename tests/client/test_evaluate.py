@@ -120,16 +120,18 @@ def test_stored_models_are_scored_later_on_what_is_asked_for(runs: Runs, command
         command("evaluate", pipeline_id, "--handler", "nope")
 
 
-def test_an_evaluation_of_which_nothing_can_be_scored_fails_and_says_why_once(
+def test_an_evaluation_of_which_no_model_can_be_scored_fails_and_says_why_once(
     runs: Runs, command: Callable[..., str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(JobFailedError, match="nothing could be scored"):
-        command("evaluate", runs.ids[1], "--windows", "25s", "--metrics", "MeanSquaredError", "--name", "odd")
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed:")]
-    assert len(lines) == 1
-    assert "metric MSE, the models of triggers 0, 1, 2 on 'd' failed: metric MeanSquaredError" in lines[0]
+    for _ in range(2):  # the second time as well
+        with pytest.raises(JobFailedError, match="no model could be scored"):
+            command("evaluate", runs.ids[1], "--windows", "25s", "--metrics", "MeanSquaredError", "--name", "odd")
+        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed:")]
+        assert len(lines) == 1
+        assert "metric MSE, the models of triggers 0, 1, 2 on 'd' failed: metric MeanSquaredError" in lines[0]
     printed = command("evaluate", runs.ids[1], "--windows", "25s", "--metrics", "Accuracy")
     assert "failed:" not in printed, "that was another handler"
+    assert "Nothing was scored" not in printed
 
 
 def test_a_file_says_it_all_and_distances_are_shown(

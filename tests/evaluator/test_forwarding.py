@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +18,7 @@ from torch import nn
 
 from modyn.core.config.pipeline import DataSection
 from modyn.core.errors import InvalidInputError
-from modyn.evaluator.forwarding import Forwarding, ModelFailedError, Said, Shown, Viewer, is_reentrant
+from modyn.evaluator.forwarding import Failed, Forwarding, ModelFailedError, Shown, Viewer, is_reentrant
 from modyn.evaluator.plan import ModelTask
 from modyn.evaluator.reading import Batch
 from modyn.models.decoding import Decoder
@@ -37,8 +40,10 @@ def whole(pixels: Sequence[bytes] | None = None) -> Batch:
     return Batch(found, slice(0, len(found)), None)
 
 
-def forwarding(threads: int, modules: Sequence[nn.Module], *, keep_scores: bool = True) -> Forwarding:
-    decoder = Decoder(DataSection.model_validate({"dataset_id": "d", "parser": PARSER}), None)
+def forwarding(
+    threads: int, modules: Sequence[nn.Module], *, keep_scores: bool = True, parser: Any = PARSER
+) -> Forwarding:
+    decoder = Decoder(DataSection.model_validate({"dataset_id": "d", "parser": parser}), None)
     made = Forwarding(decoder, torch.device("cpu"), batch_size=BATCH, threads=threads, keep_scores=keep_scores)
     made.see_modules(modules)
     return made
@@ -61,8 +66,13 @@ def task(*runs: tuple[int, int]) -> ModelTask:
 
 
 def shown(made: Forwarding, viewers: Sequence[Viewer], batch: Batch | None = None) -> list[Shown]:
+    batch, first = batch or whole(), 0
+    found: list[Shown] = []
     with closing(made):
-        found = [part for step in (batch or whole()).cut(made.step) for part in made.show(step, viewers)]
+        while first < len(batch):  # steps grow once it is known what models say
+            step = batch.part(first, min(made.step, len(batch) - first))
+            first += len(step)
+            found += made.show(step, viewers)
         return [*found, *made.rest()]
 
 
@@ -73,10 +83,11 @@ def said(parts: Sequence[Shown], viewer: int) -> tuple[list[int], npt.NDArray[np
     for part in parts:
         assert part.outcomes is not None
         outcome = part.outcomes[viewer]
-        assert isinstance(outcome, Said)
-        assert outcome.scores is not None
-        keys += outcome.keys.tolist()
-        scores.append(outcome.scores.numpy())
+        assert isinstance(outcome, list)
+        for said_of_batch in outcome:
+            assert said_of_batch.scores is not None
+            keys += said_of_batch.keys.tolist()
+            scores.append(said_of_batch.scores.numpy())
     return keys, np.concatenate(scores)
 
 
@@ -106,28 +117,27 @@ def decoded() -> Batch:
 
 
 def test_two_batches_are_worked_on_at_once() -> None:
-    meeting = threading.Barrier(2, timeout=30)  # passed only by two at a time
+    met, inside = threading.Event(), [0]
 
     class Meets(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            meeting.wait()
+            inside[0] += 1
+            if inside[0] == 2:
+                met.set()
+            assert met.wait(30), "the second one comes while the first one is here"
             return inputs
 
     Meets.__module__ = "modyn.models.modules.meets"
-    parts = shown(
-        forwarding(2, [Meets()]),
-        [Viewer(Meets(), task((0, 128)))],
-        Batch(whole().samples.slice(0, 128), slice(0, 128), None),
-    )
-    assert len(said(parts, 0)[0]) == 128
+    parts = shown(forwarding(2, [Meets()]), [Viewer(Meets(), task((0, N)))])
+    assert len(said(parts, 0)[0]) == N
 
 
 def test_scores_are_dropped_where_nobody_wants_them() -> None:
     module = linear(1)
     (first, *_) = shown(forwarding(2, [module], keep_scores=False), [Viewer(module, task((0, N)))])
     assert first.outcomes is not None
-    assert isinstance(first.outcomes[0], Said)
-    assert first.outcomes[0].scores is None
+    assert isinstance(first.outcomes[0], list)
+    assert first.outcomes[0][0].scores is None
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -151,17 +161,21 @@ def test_an_error_names_the_layer_and_spares_the_other_models(threads: int) -> N
     for part in parts:
         assert part.outcomes is not None
         failed, good = part.outcomes
-        assert isinstance(failed, ModelFailedError)
-        assert "layer '1' (Linear) expects inputs of 5 features" in str(failed)
-        assert isinstance(good, Said)
+        assert isinstance(failed, Failed)
+        explained = made.explained(failed)
+        assert isinstance(explained, ModelFailedError)
+        assert "layer '1' (Linear) expects inputs of 5 features" in str(explained)
+        assert isinstance(good, list)
 
 
 def test_a_wrong_output_is_an_error_of_its_model() -> None:
     flat = nn.Flatten(0)
-    (first, *_) = shown(forwarding(2, [flat]), [Viewer(flat, task((0, N)))])
+    made = forwarding(2, [flat])
+    (first, *_) = shown(made, [Viewer(flat, task((0, N)))])
     assert first.outcomes is not None
-    assert isinstance(first.outcomes[0], InvalidInputError)
-    assert "expected [8, outputs]" in str(first.outcomes[0])
+    assert isinstance(first.outcomes[0], Failed)
+    with pytest.raises(InvalidInputError, match=r"expected \[8, outputs\]"):
+        raise made.explained(first.outcomes[0])
 
 
 def test_samples_that_cannot_be_decoded_are_left_to_the_caller() -> None:
@@ -169,8 +183,8 @@ def test_samples_that_cannot_be_decoded_are_left_to_the_caller() -> None:
     pixels = [row.tobytes() for row in PIXELS]
     pixels[70] = b"123"
     parts = shown(forwarding(2, [module]), [Viewer(module, task((0, N)))], whole(pixels))
-    bad = [part for part in parts if part.outcomes is None]
-    assert [(part.batch.samples.keys[0], len(part.batch)) for part in bad] == [(164, 64)]
+    (bad,) = (part for part in parts if part.outcomes is None)
+    assert bad.batch.position(0) <= 70 < bad.batch.end
     good = Batch(samples(pixels[64:70]), slice(64, 70), torch.from_numpy(PIXELS[64:70].astype(np.float32)))
     made = forwarding(2, [module])
     with closing(made):
@@ -193,3 +207,40 @@ def test_only_models_that_leave_nothing_behind_may_run_in_two_threads() -> None:
         assert not is_reentrant(nn.Sequential(part))
     assert not forwarding(2, [linear(1), nn.Sequential(Own())]).decodes
     assert not forwarding(2, []).decodes
+    assert not is_reentrant(nn.FractionalMaxPool2d(2, output_size=2))
+    assert not is_reentrant(nn.TransformerEncoderLayer(4, 1, activation=lambda x: x))
+    assert is_reentrant(nn.TransformerEncoderLayer(4, 1))
+
+
+def test_code_of_users_is_called_from_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A parser that fills the same array again and again."""
+    (tmp_path / "filling.py").write_text(
+        "import numpy as np, torch\nout = np.empty((8, 4), np.float32)\ndef parse(columns):\n"
+        "    rows = [np.frombuffer(row, np.uint8) for row in columns['data'].to_pylist()]\n"
+        "    out[:len(rows)] = rows\n    return torch.from_numpy(out[:len(rows)])\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    made = forwarding(2, [linear(1)], parser="filling:parse")
+    assert not made.decodes
+    assert made.step == BATCH
+
+
+def test_what_takes_too_much_memory_for_two_is_shown_one_at_a_time() -> None:
+    """The second of two at once finds no memory."""
+    both, inside = threading.Lock(), [0]
+
+    class Greedy(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            with both:
+                inside[0] += 1
+                if inside[0] > 1:
+                    inside[0] -= 1
+                    raise MemoryError
+            time.sleep(0.01)
+            with both:
+                inside[0] -= 1
+            return inputs
+
+    Greedy.__module__ = "modyn.models.modules.greedy"
+    parts = shown(forwarding(2, [Greedy()]), [Viewer(Greedy(), task((0, N)))])
+    assert said(parts, 0)[0] == list(range(100, 100 + N))

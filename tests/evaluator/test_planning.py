@@ -141,7 +141,7 @@ def test_what_is_stored_is_found_oldest_first(state: StateDirectory, any_catalog
     rows = []
     for key in (5, 3, 9):
         path, digest, row = written(store, key)
-        store.adopt(path, digest, [row], "1")
+        store.adopt(path, digest, [row])
         rows.append(row)
     again = OutcomeStore(state, any_catalog)
     assert again.find(["input", "other"], with_scores=False) == {"input": rows, "other": []}
@@ -156,9 +156,9 @@ def test_outcomes_stored_before_are_kept_and_a_file_that_nobody_needs_is_not(
 ) -> None:
     store = OutcomeStore(state, any_catalog)
     path, digest, row = written(store, 5)
-    store.adopt(path, digest, [row], "1")
+    store.adopt(path, digest, [row])
     other_path, other_digest, _ = written(store, 6)
-    opened = store.adopt(other_path, other_digest, [replace(row, file=other_digest)], "1")
+    opened = store.adopt(other_path, other_digest, [replace(row, file=other_digest)])
     assert opened.of("m").keys.tolist() == [6]  # readable although already deleted
     assert store.find(["input"], with_scores=False)["input"] == [row]
     assert [file.stem for file in (state.path / "outcomes").glob("*.arrow")] == [digest]
@@ -167,6 +167,6 @@ def test_outcomes_stored_before_are_kept_and_a_file_that_nobody_needs_is_not(
 def test_thousands_of_models_are_looked_up_at_once(state: StateDirectory, any_catalog: Catalog) -> None:
     store = OutcomeStore(state, any_catalog)
     path, digest, row = written(store, 5)
-    store.adopt(path, digest, [row], "1")
+    store.adopt(path, digest, [row])
     found = store.find([*(f"digest{i}" for i in range(2_000)), "input"], with_scores=False)
     assert sum(map(len, found.values())) == 1

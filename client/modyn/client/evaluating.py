@@ -43,7 +43,7 @@ def evaluate_pipeline(
 
     Raises:
         InvalidInputError: an option cannot be understood.
-        JobFailedError: everything that was asked for failed.
+        JobFailedError: no model could be scored.
         ModynError: as of :meth:`modyn.client.Client.evaluate`.
     """
     tree = None if config is None else read_document(read_text(config), str(config)).tree  # before a server starts
@@ -53,16 +53,19 @@ def evaluate_pipeline(
         section = evaluation_section(wanted, resolved_yaml) if wanted else tree
         asked = set(handlers) or _names(section)
         events = client.evaluate(pipeline_id, config or section, handlers, reuse=reuse, again=again)
+        failures = 0
         with display:
             try:
                 for event in events:
                     if event.WhichOneof("kind") != "pipeline":  # it has ended long ago
                         display.handle(event)
+                    if event.evaluation.done:
+                        failures += event.evaluation.failures
             except (KeyboardInterrupt, Interrupted):
                 display.say("what was scored stays; the same command goes on from there")
                 raise
         report = client.report(pipeline_id)
-    _show(report, asked, before)
+    _show(report, asked, before, failed=failures > 0)
 
 
 def _names(section: Mapping[str, Any] | None) -> set[str]:
@@ -75,30 +78,33 @@ def _names(section: Mapping[str, Any] | None) -> set[str]:
     return {str(handler["name"]) for handler in named if isinstance(handler, Mapping) and "name" in handler}
 
 
-def _show(report: Report, asked: set[str], before: Report) -> None:
+def _show(report: Report, asked: set[str], before: Report, *, failed: bool) -> None:
     """The scores of what was asked for; if nothing was named, those that are new, or all.
 
+    Args:
+        failed: whether something failed now.
+
     Raises:
-        JobFailedError: there are none, because all of them failed.
+        JobFailedError: no model could be scored.
     """
     scored = _scored(report)
     shown = asked & scored if asked else (scored - _scored(before)) or scored
     out = console()
     if shown:
         print_scores(out, _only(report, shown))
-    for failure in report.failures:
-        if not shown or failure not in before.failures:
-            out.print(f"failed: {failure}", soft_wrap=True, markup=False)
-    if shown:
-        return
-    if report.failures:
-        raise JobFailedError("nothing could be scored; the lines above say why")
-    if not asked:
+    for failure in report.failures if failed else ():
+        out.print(f"failed: {failure}", soft_wrap=True, markup=False)
+    models = {score.handler for score in report.evaluations if any(v is not None for v in score.metrics.values())}
+    if failed and not models & (asked or scored):
+        raise JobFailedError("no model could be scored; the lines above say why")
+    if not shown and asked:
+        out.print(f"Nothing was scored: no window of {', '.join(sorted(asked))} has samples with labels.", markup=False)
+    elif not shown:
         out.print("Nothing was scored: the pipeline has no evaluation handler; name windows with --windows.")
 
 
 def _scored(report: Report) -> set[str]:
-    """Handlers that have scores."""
+    """Handlers that have scores, of models or of baselines."""
     composite = {name for name, datasets in report.composite.items() if any(datasets.values())}
     return composite | {part.handler for part in report.offsets}
 

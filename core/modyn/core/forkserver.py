@@ -268,8 +268,9 @@ def run_job(connection: socket.socket, entry: str, stderr_path: str, *, receives
             function(frame[1], emit, receive)
         else:
             function(frame[1], emit)
-        sys.stdout.flush()  # whoever hears that it is done may look at what it has printed
-        sys.stderr.flush()
+        with contextlib.suppress(Exception):  # user code may have closed them
+            sys.stdout.flush()  # whoever hears that it is done may look at what it has printed
+            sys.stderr.flush()
         send_frame(connection, DONE, b"")
     except BaseException as error:  # noqa: BLE001 - whatever a job raises is its result
         traceback.print_exc()

@@ -2,17 +2,19 @@
 
 The kernels of a small batch are short. Threads that share one wait for each other twice a layer, and all of them wait
 while Python is between two; on busy cores that costs more than the sharing gains. So half of the threads work on one
-batch and half on another: more memory than for two batches is never needed. They decode what they show, too, which is
-then still in their caches.
+batch and half on another. They decode what they show, too, which is then still in their caches. Where the memory of two
+batches is more than there is, one is shown at a time from then on.
 """
 
 from __future__ import annotations
 
+import sys
 import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from inspect import isfunction
 
 import numpy as np
 import torch
@@ -31,10 +33,16 @@ AT_ONCE = 2
 """Batches that models work on at the same time."""
 
 STEP_BATCHES = 8
-"""Batches that a thread takes on at once: fetching and telling then cost little beside showing them."""
+"""Batches that a thread takes on at once, at most: fetching and telling then cost little beside showing them."""
+
+STEP_BYTES = 8 << 20
+"""Outcomes of a step, at most, but for one batch that has more."""
 
 _REENTRANT = ("torch.nn.modules.", "modyn.models.modules.")
 """Where classes of modules are from whose forward pass leaves nothing behind when they only predict."""
+
+_DRAWING = (torch.nn.FractionalMaxPool2d, torch.nn.FractionalMaxPool3d)
+"""But for these, which draw random numbers even then."""
 
 
 class ModelFailedError(Exception):
@@ -87,42 +95,45 @@ class Said:
 
 
 @dataclass(frozen=True, eq=False)
+class Failed:
+    """What a module raised.
+
+    Attributes:
+        inputs: at which it did.
+        trace: of the error; what that refers to is not kept.
+    """
+
+    module: torch.nn.Module
+    error: Exception
+    inputs: Inputs
+    trace: str
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether it needed more than there was."""
+        return out_of_memory(self.error) is not None
+
+
+Outcome = list[Said] | Failed
+"""What a model said, batch by batch, or why it could not."""
+
+
+@dataclass(frozen=True, eq=False)
 class Shown:
     """Samples that were shown.
 
     Attributes:
-        outcomes: for each viewer, what it said of those it needs, or why it could not; None: not all can be decoded.
+        outcomes: one for each viewer; None: not all samples can be decoded.
     """
 
     batch: Batch
-    outcomes: Sequence[Said | Exception] | None
-
-
-@dataclass(frozen=True, eq=False)
-class _Failed:
-    """What a module raised, and at what inputs."""
-
-    error: Exception
-    inputs: Inputs
-
-
-@dataclass(eq=False)
-class _Saying:
-    """What a model has said so far of the samples it is shown."""
-
-    viewer: Viewer
-    parts: list[Said] = field(default_factory=list)
-    failed: _Failed | None = None
+    outcomes: Sequence[Outcome] | None
 
 
 @dataclass(frozen=True, eq=False)
 class _Work:
     batch: Batch
     viewers: Sequence[Viewer]
-
-
-_Result = list[_Saying] | None
-"""None: not all samples can be decoded."""
 
 
 class Forwarding:
@@ -148,20 +159,25 @@ class Forwarding:
         self._threads = threads
         self._keep_scores = keep_scores
         self._pool: ThreadPoolExecutor | None = None
-        self._under_way: deque[tuple[_Work, Future[_Result]]] = deque()
+        self._alone = False
+        self._largest: int | None = None
+        self._under_way: deque[tuple[_Work, Future[list[Outcome] | None]]] = deque()
 
     @property
     def step(self) -> int:
         """Samples that are best shown at once."""
-        return self._batch_size * STEP_BATCHES if self.decodes else self._batch_size
+        if not self.decodes or self._largest is None:
+            return self._batch_size
+        return self._batch_size * max(1, min(STEP_BATCHES, STEP_BYTES // max(self._largest, 1)))
 
     def see_modules(self, modules: Sequence[torch.nn.Module]) -> None:
         """Decides how to work, by models that are like all others; once, before anything is shown."""
-        on_cpu = self._device.type == "cpu"
-        if modules and on_cpu and self._threads >= AT_ONCE and all(map(is_reentrant, modules)):
+        # Code of users, in a model or a parser, may keep anything between two calls.
+        safe = self._decoder.parses_batches and self._device.type == "cpu" and all(map(is_reentrant, modules))
+        if modules and safe and self._threads >= AT_ONCE:
             torch.set_num_threads(self._threads // AT_ONCE)  # threads that begin from now on take this as theirs
             self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="forward")
-            self.decodes = self._decoder.parses_batches
+            self.decodes = True
 
     def show(self, batch: Batch, viewers: Sequence[Viewer]) -> Iterator[Shown]:
         """Shows samples; what is known by now, of these and those before.
@@ -170,22 +186,39 @@ class Forwarding:
             viewers: each needs at least one of the samples.
         """
         work = _Work(batch, viewers)
-        if self._pool is None:
-            yield self._shown(work, self._result(work))
+        if self._pool is None or self._alone:
+            yield from self.rest()
+            yield Shown(batch, self._outcomes(work))
             return
-        self._under_way.append((work, self._pool.submit(self._result, work)))
+        self._under_way.append((work, self._pool.submit(self._outcomes, work)))
         while len(self._under_way) > AT_ONCE:  # one waits, so that no thread has to
             yield self._next()
 
     def show_now(self, batch: Batch, viewers: Sequence[Viewer]) -> Shown:
-        """Shows samples whose inputs are there, whatever else is under way."""
-        work = _Work(batch, viewers)
-        return self._shown(work, self._result(work))
+        """Shows samples, whatever else is under way."""
+        return Shown(batch, self._outcomes(_Work(batch, viewers)))
 
     def rest(self) -> Iterator[Shown]:
         """What is not told yet, of all that was shown."""
         while self._under_way:
             yield self._next()
+
+    def explained(self, failed: Failed) -> Exception:
+        """The error of a model, which names its layer where it may be to blame.
+
+        The model is run once more for that, so it must be at nothing else meanwhile.
+        """
+        error = failed.error
+        if isinstance(error, ModynError) or failed.out_of_memory:
+            return error
+        self._wait()
+        sys.stderr.write(failed.trace)
+        with torch.inference_mode():
+            layer = failed_layer(failed.module, failed.inputs)
+        where = "" if layer is None else f"; {layer}"
+        explained = ModelFailedError(f"its forward pass raised {describe_error(error)}{where}")
+        explained.__cause__ = error
+        return explained
 
     def close(self) -> None:
         """Nothing is worked on any more; what is not told yet is forgotten."""
@@ -195,30 +228,23 @@ class Forwarding:
 
     def _next(self) -> Shown:
         work, future = self._under_way.popleft()
-        return self._shown(work, future.result())
-
-    def _shown(self, work: _Work, result: _Result) -> Shown:
-        outcomes = None if result is None else [self._outcome(saying) for saying in result]
+        outcomes = future.result()
+        if any(isinstance(outcome, Failed) and outcome.out_of_memory for outcome in outcomes or ()):
+            self._alone = True
+            self._wait()
+            del future, outcomes
+            return Shown(work.batch, self._outcomes(work))
+        for outcome in outcomes or ():
+            if isinstance(outcome, list):
+                largest = sum(said.nbytes for said in outcome) // max(1, len(outcome)) * len(work.viewers)
+                self._largest = max(self._largest or 0, largest)
         return Shown(work.batch, outcomes)
 
-    def _outcome(self, saying: _Saying) -> Said | Exception:
-        failed = saying.failed
-        if failed is None:
-            return Said.join(saying.parts)
-        error = failed.error
-        if isinstance(error, ModynError) or out_of_memory(error) is not None:  # not the fault of a layer
-            return error
-        # It is run once more to find the layer, and must be at nothing else meanwhile.
+    def _wait(self) -> None:
         wait([future for _, future in self._under_way])
-        traceback.print_exception(error)
-        layer = failed_layer(saying.viewer.module, failed.inputs)
-        where = "" if layer is None else f"; {layer}"
-        explained = ModelFailedError(f"its forward pass raised {describe_error(error)}{where}")
-        explained.__cause__ = error
-        return explained
 
-    def _result(self, work: _Work) -> _Result:
-        sayings = [_Saying(viewer) for viewer in work.viewers]
+    def _outcomes(self, work: _Work) -> list[Outcome] | None:
+        outcomes: list[Outcome] = [[] for _ in work.viewers]
         for batch in work.batch.cut(self._batch_size):
             inputs = batch.inputs
             if inputs is None:
@@ -228,33 +254,34 @@ class Forwarding:
                     if not is_about_samples(error):
                         raise
                     return None
-            self._show_to_all(batch, moved(inputs, self._device), sayings)
-        return sayings
+            self._show_to_all(batch, moved(inputs, self._device), work.viewers, outcomes)
+        return outcomes
 
-    def _show_to_all(self, batch: Batch, inputs: Inputs, sayings: Sequence[_Saying]) -> None:
+    def _show_to_all(self, batch: Batch, inputs: Inputs, viewers: Sequence[Viewer], outcomes: list[Outcome]) -> None:
         untouched = _versions(inputs)
-        for saying in sayings:
-            if saying.failed is None:
-                self._show_to(saying, batch, inputs)
+        for index, (viewer, outcome) in enumerate(zip(viewers, outcomes, strict=True)):
+            if isinstance(outcome, list):
+                outcomes[index] = self._show_to(viewer, batch, inputs, outcome)
             if _versions(inputs) != untouched:  # it worked in place; the next one must not see that
                 inputs = moved(self._decoder.inputs(batch.samples.columns), self._device)
                 untouched = _versions(inputs)
 
-    def _show_to(self, saying: _Saying, batch: Batch, inputs: Inputs) -> None:
-        rows = saying.viewer.task.rows(batch.places)
+    def _show_to(self, viewer: Viewer, batch: Batch, inputs: Inputs, said: list[Said]) -> Outcome:
+        rows = viewer.task.rows(batch.places)
         keys = batch.samples.keys[rows]
         if not len(keys):
-            return
+            return said
         if len(keys) < len(batch):
             inputs = _selected(inputs, rows)
         try:
             with torch.inference_mode():
-                scores = class_scores(saying.viewer.module(inputs), len(keys))
+                scores = class_scores(viewer.module(inputs), len(keys))
                 predictions = predicted_classes(scores)
         except Exception as error:  # noqa: BLE001 - what a model raises is what came of it
-            saying.failed = _Failed(error, inputs)
-        else:
-            saying.parts.append(Said(keys, predictions, scores if self._keep_scores else None))
+            trace = "".join(traceback.format_exception(error))
+            traceback.clear_frames(error.__traceback__)  # the next model may need the memory of what this one made
+            return Failed(viewer.module, error.with_traceback(None), inputs, trace)
+        return [*said, Said(keys, predictions, scores if self._keep_scores else None)]
 
 
 def is_reentrant(module: torch.nn.Module) -> bool:
@@ -267,6 +294,9 @@ def is_reentrant(module: torch.nn.Module) -> bool:
     """
     return all(
         type(part).__module__.startswith(_REENTRANT)
+        and not isinstance(part, _DRAWING)
+        and part._compiled_call_impl is None
+        and all(str(value.__module__).startswith("torch") for value in vars(part).values() if isfunction(value))
         and not part._forward_hooks
         and not part._forward_pre_hooks
         and "forward" not in vars(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -95,7 +95,7 @@ class ModelRun:
                 self.module = self._load(self.task.model)
         return Viewer(self.module, self.task)
 
-    def take(self, outcome: Said | Exception) -> int:
+    def take(self, outcome: Sequence[Said] | Exception) -> int:
         """Keeps what the model said; of how many samples that is.
 
         Raises:
@@ -104,12 +104,13 @@ class ModelRun:
         with self._failing():
             if isinstance(outcome, Exception):
                 raise outcome
-            self._said.append(outcome)
-            self._bytes += outcome.nbytes
-            self._in_part += len(outcome.keys)
+            count = sum(len(said.keys) for said in outcome)
+            self._said += outcome
+            self._bytes += sum(said.nbytes for said in outcome)
+            self._in_part += count
             if self._bytes >= FLUSH_BYTES:
                 self._flush()
-        return len(outcome.keys)
+        return count
 
     def passed(self, end: int) -> None:
         """All who need what is before position ``end`` have seen it: a model that needs nothing after it is dropped.

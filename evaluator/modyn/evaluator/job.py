@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import random
 import time
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -26,7 +27,7 @@ from modyn.core.keysets import KeySet
 from modyn.core.out_of_memory import memory_guard
 from modyn.core.rpc import connect
 from modyn.core.values import from_value
-from modyn.evaluator.forwarding import Forwarding, ModelFailedError, Shown, Viewer
+from modyn.evaluator.forwarding import Failed, Forwarding, ModelFailedError, Shown, Viewer
 from modyn.evaluator.inference import ModelLoader, ModelRun, seed_torch
 from modyn.evaluator.isolating import Isolation, Stretch
 from modyn.evaluator.parts import OutcomeParts, Send
@@ -99,6 +100,8 @@ class Showing:
         self._reader = SampleReader(stub, job.dataset, self._keys, batch_size=job.batch_size, decoder=decoder)
         self._parts = OutcomeParts(job.output, keep_scores=job.keep_scores, seconds=job.part_seconds, send=send)
         self._runs = [ModelRun(ModelTask.from_proto(task), load, self._parts) for task in job.tasks]
+        self._starts = sorted(run.task.start for run in self._runs)
+        self._ends = sorted(run.task.end for run in self._runs)
         self._total = sum(len(run.task) for run in self._runs)
         self._done = 0
         self._reported = time.perf_counter()
@@ -132,7 +135,7 @@ class Showing:
         for block in blocks:
             self._parts.bytes_read += block.bytes_read
             self._report(block.lost)
-            for batch in block.batches(self._forwarding.step):
+            for batch in self._steps(block):
                 self._parts.samples_read += len(batch)
                 ready = batch if self._forwarding.decodes else self._decoded(batch)
                 if ready is not None:
@@ -142,6 +145,36 @@ class Showing:
                     self._close_part()
                 if not self._runs or self._decoding.is_hopeless:
                     return
+
+    def _steps(self, block: Block) -> Iterator[Batch]:
+        """What is shown at once: whole batches.
+
+        A step begins where a model is needed for the first time and ends where one is for the last time, so that few
+        are loaded at the same time.
+        """
+        whole, size = block.whole, self._batch_size
+        if whole is None:
+            return
+        if not self._forwarding.decodes:
+            yield from whole.cut(size)
+            return
+        first = 0
+        while first < len(whole):
+            end = first + size
+            while end < len(whole) and end - first < self._forwarding.step and not self._changes(whole, end):
+                end += size
+            yield whole.part(first, min(end, len(whole)) - first)
+            first = end
+
+    def _changes(self, whole: Batch, row: int) -> bool:
+        """Whether a model needs something of the batch before a row and nothing after it, or something of the one that
+        begins there and nothing before."""
+        size = self._batch_size
+        last = bisect_right(self._ends, whole.position(row - size))
+        if last < len(self._ends) and self._ends[last] <= whole.position(row - 1) + 1:
+            return True
+        first = bisect_left(self._starts, whole.position(row))
+        return first < len(self._starts) and self._starts[first] <= whole.position(min(row + size, len(whole)) - 1)
 
     def _show(self, batch: Batch) -> None:
         viewing, viewers = self._viewers(batch)
@@ -175,7 +208,8 @@ class Showing:
         for run, outcome in zip(viewing, shown.outcomes, strict=True):
             if run in self._runs:  # it has not failed meanwhile
                 with self._leaving_out(run):
-                    self._done += run.take(outcome)
+                    said = self._forwarding.explained(outcome) if isinstance(outcome, Failed) else outcome
+                    self._done += run.take(said)
         for run in list(self._runs):
             with self._leaving_out(run):
                 run.passed(shown.batch.end)

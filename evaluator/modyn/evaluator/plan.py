@@ -31,6 +31,11 @@ class ModelTask:
         return int((self.runs[:, 1] - self.runs[:, 0]).sum())
 
     @cached_property
+    def start(self) -> int:
+        """Position of the first one it needs."""
+        return int(self.runs[0, 0]) if len(self.runs) else 0
+
+    @cached_property
     def end(self) -> int:
         """Position after the last one it needs."""
         return int(self.runs[-1, 1]) if len(self.runs) else 0

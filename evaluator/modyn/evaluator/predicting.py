@@ -177,7 +177,8 @@ class Predicting:
             replace(row, file=part.file, seconds=part.seconds * row.num_samples / made)
             for row in self._reuse.describe({model: outcomes.keys for model, outcomes in said.items()})
         ]
-        self._store.adopt(Path(part.path), part.file, rows, self._evaluation.pipeline_id)
+        self._store.adopt(Path(part.path), part.file, rows)
+        self._reuse.made += rows
         for model, outcomes in said.items():
             self._said[model].append(outcomes)
 

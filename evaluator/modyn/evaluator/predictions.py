@@ -15,9 +15,9 @@ from modyn.evaluator.outcomes import ModelOutcomes, Scores, rows_of
 class Predictions:
     """What one model said of a slice of the samples, gathered from outcome files.
 
-    It is looked up at once, but taken out of the files only when it is asked for: an evaluation of many models holds
-    the values of one of them at a time. Outcomes mostly come in the order of the samples. Then they are copied in one
-    piece, or, where they are of all the samples, not at all.
+    It is looked up at once, but taken out of the files only when it is asked for: an evaluation of many models need not
+    hold the values of all of them at a time. Outcomes mostly come in the order of the samples. Then they are copied in
+    one piece, or, where they are of all the samples, not at all.
 
     Args:
         keys: of the slice, int64 [n].

@@ -26,7 +26,7 @@ from modyn.proto.evaluator_pb2 import EvaluateQueued, PredictEvent, PredictJob
 ENTRY = "modyn.evaluator.job:run"
 
 PART_SECONDS = 15.0
-"""What a job that is killed may lose, but for the batch it is at."""
+"""What a job that is killed may lose, but for the batches it is at."""
 
 
 class JobKilledError(Exception):

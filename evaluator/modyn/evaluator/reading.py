@@ -1,4 +1,4 @@
-"""What a prediction job reads: threads read and decode ahead, many batches at once; what cannot be read is left out.
+"""What a prediction job reads: threads read ahead, and decode where nobody else does; what cannot be read is left out.
 
 Batches hold ``batch_size`` of the samples that storage still has, in the order of the job's keys, but for those that
 samples were left out of, and the one after which reading had to begin again.
@@ -29,7 +29,7 @@ Places = slice | Int64Array
 """Positions of samples among the job's keys, ascending."""
 
 AHEAD_BYTES = 32 << 20
-"""Decoded samples that wait for the models, but for a block that is larger."""
+"""Samples that wait for the models, decoded or not, but for a block that is larger."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,24 @@ class Batch:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def position(self, row: int) -> int:
+        """Of one of its samples among the job's keys."""
+        return self.places.start + row if isinstance(self.places, slice) else int(self.places[row])
+
     @property
     def end(self) -> int:
         """Position after its last sample."""
-        return self.places.stop if isinstance(self.places, slice) else int(self.places[-1]) + 1
+        return self.position(len(self) - 1) + 1
+
+    def part(self, first: int, count: int) -> Batch:
+        """Some consecutive ones, without a copy."""
+        rows = slice(first, first + count)
+        inputs = self.inputs
+        if isinstance(inputs, dict):
+            inputs = {name: tensor[rows] for name, tensor in inputs.items()}
+        elif inputs is not None:
+            inputs = inputs[rows]
+        return Batch(self.samples.slice(first, count), part_of(self.places, first, count), inputs)
 
     def cut(self, size: int) -> Iterator[Batch]:
         """Batches of a size; the last may be smaller."""
@@ -108,10 +122,10 @@ class Block:
         tensors = self.inputs.values() if isinstance(self.inputs, dict) else [self.inputs]
         return self.bytes_read + sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
-    def batches(self, size: int) -> Iterator[Batch]:
-        """Cut into batches of a size; the last may be smaller."""
-        if self.samples is not None:
-            yield from Batch(self.samples, self.places, self.inputs).cut(size)
+    @property
+    def whole(self) -> Batch | None:
+        """All samples; None: there are none."""
+        return None if self.samples is None else Batch(self.samples, self.places, self.inputs)
 
 
 def part_of(places: Places, start: int, count: int) -> Places:

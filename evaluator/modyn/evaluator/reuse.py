@@ -22,6 +22,7 @@ class Reuse:
 
     Attributes:
         notice: for the user, why nothing can be reused; None if it can.
+        made: outcomes that were recorded.
     """
 
     def __init__(self, evaluation: Evaluation, store: OutcomeStore, storage: StorageStub) -> None:
@@ -37,6 +38,7 @@ class Reuse:
         self._stored: dict[str, list[StoredOutcomes]] = {}
         self._files: dict[str, OutcomeFile | None] = {}
         self._uses: list[Use] = []
+        self.made: list[StoredOutcomes] = []
         if evaluation.reuse and identity.digest is not None:
             self._stored = store.find(self._digests.values(), with_scores=evaluation.needs_scores)
 
@@ -76,9 +78,11 @@ class Reuse:
     def seconds(self) -> float:
         """What making all that was filled in once took, as far as the costs of this pipeline do not contain it yet.
 
-        Asked once, when they are about to contain it.
+        Asked once, when they are about to contain it, and what it has made.
         """
-        return self._store.unpaid(self._uses, self._evaluation.pipeline_id) if self._uses else 0.0
+        if not self._uses and not self.made:
+            return 0.0
+        return self._store.pay(self.made, self._uses, self._evaluation.pipeline_id)
 
     def _open(self, stored: StoredOutcomes) -> OutcomeFile | None:
         if stored.file not in self._files:  # it may hold outcomes of many models

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -138,37 +138,59 @@ class OutcomeStore:
                 connection.execute(paid.delete().where(paid.c.file == stored.file))
             return None
 
-    def adopt(self, temporary: Path, file: str, rows: Sequence[StoredOutcomes], pipeline_id: str) -> OutcomeFile:
+    def adopt(self, temporary: Path, file: str, rows: Sequence[StoredOutcomes]) -> OutcomeFile:
         """Puts a job's file in place and records it; rows that say what an older one says are dropped.
 
         Args:
             temporary: the fsynced file; gone afterwards.
             file: digest of its content.
             rows: what it holds; with none, the file lives only as long as the answer.
-            pipeline_id: whose costs contain what it took.
         """
         path = self._path(file)
         with self._lock:
             os.replace(temporary, path)
             fsync_directory(self._folder)
             self._verified.add(file)
-            kept = self._record(file, rows, pipeline_id)
+            kept = self._record(file, rows)
             opened = OutcomeFile(path)
             if not kept:
                 path.unlink()  # the open mapping stays readable
         return opened
 
-    def unpaid(self, uses: Sequence[Use], pipeline_id: str) -> float:
-        """What making some predictions took that a pipeline used again, in seconds, as far as its costs do not contain
-        it yet; they do from now on.
+    def pay(self, made: Sequence[StoredOutcomes], uses: Sequence[Use], pipeline_id: str) -> float:
+        """The costs of a pipeline contain some predictions from now on.
 
         Costs never contain more of a file than all that it took, however often it is used.
+
+        Args:
+            made: by the pipeline just now; its costs contain what that took anyway.
+            uses: predictions that it used again.
+
+        Returns:
+            What making those that it used again once took, in seconds, as far as its costs did not contain it yet.
         """
         seconds = 0.0
-        with self._catalog.write() as connection:
+        with self._lock, self._catalog.write() as connection:
+            query = sa.select(paid.c.file, paid.c.model, paid.c.num_samples).where(paid.c.pipeline_id == pipeline_id)
+            before = {(row.file, row.model): row.num_samples for row in connection.execute(query)}
+            after = before | {(row.file, row.model): row.num_samples for row in made}
             for use in uses:
-                new = _pay(connection, use.stored, pipeline_id, use.num_samples)
-                seconds += use.stored.seconds * new / use.stored.num_samples
+                stored, key = use.stored, (use.stored.file, use.stored.model)
+                new = max(0, min(use.num_samples, stored.num_samples - after.get(key, 0)))
+                after[key] = after.get(key, 0) + new
+                seconds += stored.seconds * new / stored.num_samples
+            there = _stored_of(connection, {file for file, _ in after.keys() - before.keys()})
+            rows = [
+                {"of_file": file, "of_model": model, "of_pipeline": pipeline_id, "count": count}
+                for (file, model), count in after.items()
+                if before.get((file, model)) != count
+            ]
+            new_rows = [row for row in rows if (row["of_file"], row["of_model"]) in there - before.keys()]
+            old_rows = [row for row in rows if (row["of_file"], row["of_model"]) in before]
+            if new_rows:
+                connection.execute(_INSERT_PAID, new_rows)
+            if old_rows:
+                connection.execute(_UPDATE_PAID, old_rows)
         return seconds
 
     def models(self) -> list[ModelFileRow]:
@@ -206,7 +228,7 @@ class OutcomeStore:
             fsync_directory(self._folder)
         return True
 
-    def _record(self, file: str, rows: Sequence[StoredOutcomes], pipeline_id: str) -> bool:
+    def _record(self, file: str, rows: Sequence[StoredOutcomes]) -> bool:
         with self._catalog.write() as connection:
             for row in rows:
                 same = sa.and_(
@@ -217,21 +239,35 @@ class OutcomeStore:
                 )
                 if connection.execute(sa.select(outcomes.c.id).where(same)).first() is None:
                     connection.execute(outcomes.insert().values(**vars(row), created_at=time.time()))
-                    _pay(connection, row, pipeline_id, row.num_samples)
             return connection.execute(sa.select(outcomes.c.id).where(outcomes.c.file == file)).first() is not None
 
     def _path(self, file: str) -> Path:
         return self._folder / f"{file}.arrow"
 
 
-def _pay(connection: sa.Connection, stored: StoredOutcomes, pipeline_id: str, num_samples: int) -> int:
-    """The costs of a pipeline contain so many predictions more, if there are so many; how many there are."""
-    key = {"file": stored.file, "model": stored.model, "pipeline_id": pipeline_id}
-    here = sa.and_(*(paid.c[name] == value for name, value in key.items()))
-    before = connection.execute(sa.select(paid.c.num_samples).where(here)).scalar()
-    new = max(0, min(num_samples, stored.num_samples - (before or 0)))
-    if before is None:
-        connection.execute(paid.insert().values(**key, num_samples=new))
-    elif new:
-        connection.execute(paid.update().where(here).values(num_samples=before + new))
-    return new
+def _stored_of(connection: sa.Connection, files: Collection[str]) -> set[tuple[str, str]]:
+    """Files and models that outcomes are stored of, among some files; others may have been collected meanwhile."""
+    found: set[tuple[str, str]] = set()
+    names = sorted(files)
+    for start in range(0, len(names), _QUERY_DIGESTS):
+        query = sa.select(outcomes.c.file, outcomes.c.model)
+        rows = connection.execute(query.where(outcomes.c.file.in_(names[start : start + _QUERY_DIGESTS])))
+        found |= {(row.file, row.model) for row in rows}
+    return found
+
+
+_INSERT_PAID = paid.insert().values(
+    file=sa.bindparam("of_file"),
+    model=sa.bindparam("of_model"),
+    pipeline_id=sa.bindparam("of_pipeline"),
+    num_samples=sa.bindparam("count"),
+)
+_UPDATE_PAID = (
+    paid.update()
+    .where(
+        paid.c.file == sa.bindparam("of_file"),
+        paid.c.model == sa.bindparam("of_model"),
+        paid.c.pipeline_id == sa.bindparam("of_pipeline"),
+    )
+    .values(num_samples=sa.bindparam("count"))
+)

@@ -622,7 +622,7 @@ class EvaluateDone(_message.Message):
     """made now"""
     reused_predictions: _builtins.int
     reused_seconds: _builtins.float
-    """what the reused predictions took when they were made"""
+    """what the reused predictions took when they were made, but for what the pipeline was told of before"""
     samples_read: _builtins.int
     """read and decoded now, each once"""
     bytes_read: _builtins.int

@@ -753,6 +753,7 @@ class EvaluationStatus(_message.Message):
     TOTAL_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     TRIGGER_INDEX_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
     handler: _builtins.str
     dataset: _builtins.str
     predictions: _builtins.int
@@ -760,6 +761,8 @@ class EvaluationStatus(_message.Message):
     done: _builtins.bool
     trigger_index: _builtins.int
     """after-training evaluation of this trigger's model"""
+    failures: _builtins.int
+    """of models, windows and metrics, so far"""
     def __init__(
         self,
         *,
@@ -769,10 +772,11 @@ class EvaluationStatus(_message.Message):
         total: _builtins.int = ...,
         done: _builtins.bool = ...,
         trigger_index: _builtins.int | None = ...,
+        failures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_trigger_index", b"_trigger_index", "trigger_index", b"trigger_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_trigger_index", b"_trigger_index", "dataset", b"dataset", "done", b"done", "handler", b"handler", "predictions", b"predictions", "total", b"total", "trigger_index", b"trigger_index"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_trigger_index", b"_trigger_index", "dataset", b"dataset", "done", b"done", "failures", b"failures", "handler", b"handler", "predictions", b"predictions", "total", b"total", "trigger_index", b"trigger_index"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__trigger_index: _TypeAlias = _typing.Literal["trigger_index"]  # noqa: Y015
     _WhichOneofArgType__trigger_index: _TypeAlias = _typing.Literal["_trigger_index", b"_trigger_index"]  # noqa: Y015

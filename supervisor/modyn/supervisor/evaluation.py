@@ -331,6 +331,7 @@ class Evaluations:
                         case "scores":
                             answers.scores(event.scores)
                         case "failure":
+                            status.failures += 1
                             if (message := answers.failure(event.failure)) is not None:
                                 self._events.add(notice=message)
                         case "notice":
