@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modyn.core.alignment import rows_of
 from modyn.core.catalog import Catalog
 from modyn.core.digests import digest_file
 from modyn.core.errors import CorruptDataError
 from modyn.core.state import StateDirectory
 from modyn.evaluator import finding, plan
 from modyn.evaluator.finding import covering
-from modyn.evaluator.outcomes import OutcomeFile, OutcomeWriter, rows_of
+from modyn.evaluator.outcomes import OutcomeFile, OutcomeWriter
 from modyn.evaluator.plan import ModelTask, plan_tasks, runs_of_mask
 from modyn.evaluator.request import Span
 from modyn.evaluator.store import OutcomeStore, StoredOutcomes

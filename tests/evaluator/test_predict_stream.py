@@ -18,6 +18,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from modyn.core.alignment import rows_of
 from modyn.core.arrow import MESSAGE_BYTES, batch_of, decode_batch, encode_batch
 from modyn.core.errors import (
     CancelledError,
@@ -32,7 +33,7 @@ from modyn.core.keysets import KeySet
 from modyn.core.rpc import cancel
 from modyn.core.values import to_value
 from modyn.evaluator.observing import MAX_KEYS
-from modyn.evaluator.outcomes import OutcomeFile, rows_of
+from modyn.evaluator.outcomes import OutcomeFile
 from modyn.proto.common_pb2 import CodeOrigin
 from modyn.proto.evaluator_pb2 import ObserveAnswer, ObserveRequest, ObserveSession
 from tests.helpers.evaluating import MODEL, EvaluationServer, module, plain_loop

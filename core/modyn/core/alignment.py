@@ -1,4 +1,4 @@
-"""Where the rows of an answer stand in the request, if the answer leaves some out."""
+"""Where the rows of an answer stand in the request, if the answer leaves some out, and where keys stand in others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import numpy as np
 
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import CorruptDataError
+
+MAX_TABLE_SPAN = 8
+"""A look-up table over a key span is used while the span has at most this many keys per stored one."""
 
 
 def positions_in(requested: Int64Array, returned: Int64Array, start: int) -> slice | Int64Array:
@@ -51,3 +54,31 @@ def _one_by_one(requested: Int64Array, returned: Int64Array, start: int) -> Int6
         positions[index] = start + ahead[0]
         start = int(positions[index]) + 1
     return positions
+
+
+def rows_of(keys: Int64Array, wanted: Int64Array) -> Int64Array:
+    """For each wanted key, the row of ``keys`` that holds it, or -1; int64.
+
+    Args:
+        keys: int64 [n], no key twice.
+    """
+    if len(wanted) == len(keys) and np.array_equal(wanted, keys):
+        return np.arange(len(wanted), dtype=np.int64)
+    if not len(wanted) or not len(keys):
+        return np.full(len(wanted), -1, dtype=np.int64)
+    first, last = int(keys.min()), int(keys.max())
+    if last - first < MAX_TABLE_SPAN * len(keys):
+        return _rows_by_table(keys, wanted, first, last)
+    order = np.argsort(keys)
+    place = np.minimum(np.searchsorted(keys[order], wanted), len(order) - 1)
+    rows: Int64Array = np.where(keys[order][place] == wanted, order[place], -1)
+    return rows
+
+
+def _rows_by_table(keys: Int64Array, wanted: Int64Array, first: int, last: int) -> Int64Array:
+    table = np.full(last - first + 1, -1, dtype=np.int64)
+    table[keys - first] = np.arange(len(keys))
+    inside = (wanted >= first) & (wanted <= last)
+    rows = np.full(len(wanted), -1, dtype=np.int64)
+    rows[inside] = table[wanted[inside] - first]
+    return rows

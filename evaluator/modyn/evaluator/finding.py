@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from modyn.core.alignment import rows_of
 from modyn.core.arrow import Int64Array
 from modyn.core.errors import InvalidInputError
 from modyn.core.keysets import KeySet
@@ -207,9 +208,8 @@ def _payload(
     if not batches:
         return {name: pa.nulls(len(keys), pa.string()) for name in names}
     read = np.concatenate([batch.keys for batch in batches])
-    order = np.argsort(read)
-    place = order[np.minimum(np.searchsorted(read, keys, sorter=order), len(read) - 1)]
-    rows = pa.array(place, mask=read[place] != keys)
+    place = rows_of(read, keys)
+    rows = pa.array(place, mask=place < 0)
     found = {}
     for name in names:
         column = pa.chunked_array([batch.columns[name] for batch in batches]).combine_chunks()

@@ -78,9 +78,8 @@ class ModelRun:
         Raises:
             ModelFailedError: it cannot be loaded.
         """
-        if len(self.task) and self.task.runs[0, 0] == 0:
-            with self._failing():
-                self.module = self._load(self.task.model)
+        if len(self.task) and self.task.start == 0:
+            self._loaded()
 
     def viewer(self, batch: Batch) -> Viewer | None:
         """The model, if it needs any of some samples; None: it does not. It is loaded if it is the first time.
@@ -90,10 +89,7 @@ class ModelRun:
         """
         if not self.task.needs(batch.places):
             return None
-        if self.module is None:
-            with self._failing():
-                self.module = self._load(self.task.model)
-        return Viewer(self.module, self.task)
+        return Viewer(self._loaded(), self.task)
 
     def take(self, outcome: Sequence[Said] | Exception) -> int:
         """Keeps what the model said; of how many samples that is.
@@ -141,6 +137,12 @@ class ModelRun:
             self._flush()
         count, self._in_part = self._in_part, 0
         return count
+
+    def _loaded(self) -> torch.nn.Module:
+        if self.module is None:
+            with self._failing():
+                self.module = self._load(self.task.model)
+        return self.module
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
+from modyn.core.alignment import rows_of
 from modyn.core.arrow import Int64Array
 from modyn.evaluator.recent import Columns
 from modyn.evaluator.request import LAST_SECOND, Span
@@ -98,9 +99,8 @@ def _replaced(seen: Columns, changed: Int64Array, before: Columns) -> tuple[Int6
     """
     assert seen.label_times is not None
     assert before.label_times is not None
-    order = np.argsort(before.keys)
-    found = order[np.minimum(np.searchsorted(before.keys, seen.keys[changed], sorter=order), len(order) - 1)]
-    known = before.keys[found] == seen.keys[changed] if len(order) else np.zeros(len(changed), dtype=np.bool_)
+    found = rows_of(before.keys, seen.keys[changed])
+    known = found >= 0
     rows = np.arange(len(seen))
     rows[changed[known]] = len(seen) + found[known]
     there = np.delete(np.arange(len(seen)), changed[~known])

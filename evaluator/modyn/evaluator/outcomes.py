@@ -24,9 +24,6 @@ _VERSION = b"modyn.outcome_format"
 
 Scores = npt.NDArray[np.float32]
 
-MAX_TABLE_SPAN = 8
-"""A look-up table over a key span is used while the span has at most this many keys per stored one."""
-
 
 class OutcomeWriter:
     """Writes one outcome file, batch by batch; a context manager.
@@ -133,31 +130,3 @@ def _arrays(batch: pa.RecordBatch) -> ModelOutcomes:
         column = batch.column("scores")
         scores = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
     return ModelOutcomes(batch.column("key").to_numpy(), batch.column("prediction").to_numpy(), scores)
-
-
-def rows_of(keys: Int64Array, wanted: Int64Array) -> Int64Array:
-    """For each wanted key, the row of ``keys`` that holds it, or -1; int64.
-
-    Args:
-        keys: int64 [n], no key twice.
-    """
-    if len(wanted) == len(keys) and np.array_equal(wanted, keys):
-        return np.arange(len(wanted), dtype=np.int64)
-    if not len(wanted) or not len(keys):
-        return np.full(len(wanted), -1, dtype=np.int64)
-    first, last = int(keys.min()), int(keys.max())
-    if last - first < MAX_TABLE_SPAN * len(keys):
-        return _rows_by_table(keys, wanted, first, last)
-    order = np.argsort(keys)
-    place = np.minimum(np.searchsorted(keys[order], wanted), len(order) - 1)
-    rows: Int64Array = np.where(keys[order][place] == wanted, order[place], -1)
-    return rows
-
-
-def _rows_by_table(keys: Int64Array, wanted: Int64Array, first: int, last: int) -> Int64Array:
-    table = np.full(last - first + 1, -1, dtype=np.int64)
-    table[keys - first] = np.arange(len(keys))
-    inside = (wanted >= first) & (wanted <= last)
-    rows = np.full(len(wanted), -1, dtype=np.int64)
-    rows[inside] = table[wanted[inside] - first]
-    return rows

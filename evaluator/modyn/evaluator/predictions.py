@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from modyn.core.alignment import rows_of
 from modyn.core.arrow import Int64Array
-from modyn.evaluator.outcomes import ModelOutcomes, Scores, rows_of
+from modyn.evaluator.outcomes import ModelOutcomes, Scores
 
 
 class Predictions:
